@@ -1,0 +1,64 @@
+"""The UI in a real browser: look at the example location, materialize an asset by its button, see it succeed.
+
+With SCREENSHOTS=<directory> in the environment, the pictures for the documents are written there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.e2e.platform_under_test import Platform
+
+pytestmark = pytest.mark.e2e
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",  # Chromium refuses its sandbox to root, which continuous integration often is
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on PATH: install one (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            yield browser.new_page(viewport={"width": 1400, "height": 860})
+        finally:
+            browser.close()
+
+
+def picture(page: Page, name: str) -> None:
+    if directory := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(directory) / f"{name}.png")
+
+
+def test_materialize_from_the_ui(platform: Platform, page: Page) -> None:
+    asset = "order_totals"
+    assert asset in platform.ui.assets("main")
+    page.goto(f"{platform.ui.base_url}/locations")
+    expect(page.get_by_text("main", exact=True).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Loaded").first).to_be_visible(timeout=60_000)
+    picture(page, "code-locations")
+
+    page.goto(f"{platform.ui.base_url}/assets/{asset}")
+    page.get_by_role("button", name="Materialize").first.click(timeout=60_000)
+    page.get_by_role("link", name="View").or_(page.get_by_role("button", name="View")).last.click(timeout=60_000)
+    expect(page.get_by_text("Success").first).to_be_visible(timeout=180_000)
+    picture(page, "run")
+
+    page.goto(f"{platform.ui.base_url}/asset-groups/")
+    expect(page.get_by_text(asset).first).to_be_visible(timeout=60_000)
+    picture(page, "lineage")
