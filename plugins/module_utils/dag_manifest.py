@@ -1,0 +1,1 @@
+../../docker/runtime/src/dagster_ecs_runtime/manifest.py
