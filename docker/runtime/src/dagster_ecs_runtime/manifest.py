@@ -49,6 +49,10 @@ class ManifestError(ValueError):
     """A manifest, a pointer or one of their values is not what schema 1 allows."""
 
 
+class NewerSchemaError(ManifestError):
+    """The document is of a later format: only a later version of this program may touch it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file: ``path`` is POSIX and relative to the tree's root, ``size`` in bytes, ``sha256`` in hex."""
@@ -171,12 +175,9 @@ def dump_pointer(pointer: Pointer) -> bytes:
 def parse_manifest(document: bytes) -> Manifest:
     """Return the manifest in ``document``, complete and consistent, or raise ManifestError."""
     fields = _fields(document, "manifest", Manifest.__slots__)
-    files = tuple(
-        _file(value, f"manifest: files[{number}]") for number, value in enumerate(_list(fields, "files"))
-    )
+    files = tuple(_file(value, f"manifest: files[{number}]") for number, value in enumerate(_list(fields, "files")))
     locations = tuple(
-        _location(value, f"manifest: locations[{number}]")
-        for number, value in enumerate(_list(fields, "locations"))
+        _location(value, f"manifest: locations[{number}]") for number, value in enumerate(_list(fields, "locations"))
     )
     _check_files(files)
     _check_locations(locations, {entry.path for entry in files})
@@ -229,9 +230,7 @@ def _check_files(files: Sequence[FileEntry]) -> None:
         parent = path.rpartition("/")[0]
         while parent:
             if parent in paths:
-                raise ManifestError(
-                    f"manifest: {_short(parent)} is a file and also the directory of {_short(path)}"
-                )
+                raise ManifestError(f"manifest: {_short(parent)} is a file and also the directory of {_short(path)}")
             parent = parent.rpartition("/")[0]
 
 
@@ -304,7 +303,7 @@ def _fields(document: bytes, kind: str, names: Iterable[str]) -> dict[str, Any]:
     if type(schema) is not int or schema < 1:
         raise ManifestError(f"{kind}: schema {_short(schema)} is not a version; this program reads {SCHEMA}")
     if schema > SCHEMA:
-        raise ManifestError(
+        raise NewerSchemaError(
             f"{kind}: schema {schema} is newer than {SCHEMA}, the newest this program reads; "
             "update the container image, or publish with the matching version"
         )

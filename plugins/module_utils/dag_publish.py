@@ -1,0 +1,566 @@
+"""Publish a tree as a release in S3: the order of requests that never leaves a task without a whole release.
+
+    note  ->  files that changed  ->  manifest  ->  pointer  ->  delete what left the tree  ->  remove the note
+
+The pointer is written only if it is still the one that was read, so of two publishers one wins. Whatever
+happens before that write leaves what is served untouched: a manifest names the VersionId of every file.
+
+The note, ``releases/pending/<random>.json``, lists the keys a publisher is about to touch. A publisher that
+died leaves it behind, and the next one checks those keys: it deletes what nobody's release holds and uploads
+again what is no longer the current version of its key. The latter matters because a bucket's lifecycle rule
+expires versions that are not current, and the release being served must never expire.
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .dag_manifest import (
+    FileEntry,
+    Manifest,
+    ManifestError,
+    NewerSchemaError,
+    Pointer,
+    dump_manifest,
+    dump_pointer,
+    file_key,
+    manifest_key,
+    parse_manifest,
+    parse_pointer,
+    pointer_key,
+    release_id,
+)
+from .dag_tree import LocalFile, Tree, TreeError, changed_meanwhile, file_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORKERS = 16
+"""Parallel requests. S3 answers each in 20 to 100 ms, so one at a time would take a minute per 1,000 files."""
+
+DELETE_BATCH = 1000
+"""Keys in one DeleteObjects request, the API's limit."""
+
+NOTE_LIFETIME = timedelta(minutes=15)
+"""A note older than this is of a publisher that is dead: an upload of 1,000 files takes seconds."""
+
+
+class PublishError(Exception):
+    """The release could not be published; what was served before is still served."""
+
+
+class LostRaceError(PublishError):
+    """Somebody else published between reading the pointer and writing it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who publishes, and from which git revision (None outside of a repository)."""
+
+    author: str
+    git_revision: str | None
+
+
+@dataclass(frozen=True)
+class Current:
+    """What the bucket holds: the pointer with its ETag, the manifest it names, and notes of other publishers.
+
+    ``pointer`` is None when there is none or it cannot be read; ``etag`` is None only when there is none.
+    """
+
+    pointer: Pointer | None
+    etag: str | None
+    manifest: Manifest | None
+    notes: tuple[Note, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Note:
+    """A publisher's note: its key, whether its publisher must be dead by now, and the paths it names."""
+
+    key: str
+    expired: bool
+    paths: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing a tree would do. All are paths in the tree, sorted.
+
+    ``uploads`` are the added and changed files and those to ``restore``, whose pinned version is no longer
+    the current one in S3; ``orphans`` were left by a publisher that died.
+    """
+
+    release: str
+    tree: Tree
+    current: Current
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    restore: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+
+    @property
+    def previous(self) -> str | None:
+        """The release that is served now."""
+        return self.current.pointer.release if self.current.pointer else None
+
+    @property
+    def moves_pointer(self) -> bool:
+        """Whether tasks get anything new, or a manifest with other versions has to be named."""
+        return self.current.manifest is None or self.release != self.current.manifest.id or bool(self.restore)
+
+    @property
+    def changes(self) -> bool:
+        """Whether publishing changes anything at all."""
+        return self.moves_pointer or bool(self.orphans)
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """Paths to upload."""
+        return tuple(sorted({*self.added, *self.changed, *self.restore}))
+
+    @property
+    def locations_added(self) -> list[str]:
+        """Names of code locations that the release served now does not have."""
+        return sorted(self._names(self.tree.locations) - self._names(self._locations()))
+
+    @property
+    def locations_removed(self) -> list[str]:
+        """Names of code locations that only the release served now has."""
+        return sorted(self._names(self._locations()) - self._names(self.tree.locations))
+
+    def _locations(self) -> Iterable[Any]:
+        return self.current.manifest.locations if self.current.manifest else ()
+
+    @staticmethod
+    def _names(locations: Iterable[Any]) -> set[str]:
+        return {location.name for location in locations}
+
+    def describe(self) -> str:
+        """Return the plan as text, one line per file, for ``--diff``."""
+        sizes = {file.path: file.size for file in self.tree.files}
+        lines = [f"release {self.previous or '(none)'} -> {self.release}"] if self.moves_pointer else []
+        lines += [f"+ location {name}" for name in self.locations_added]
+        lines += [f"- location {name}" for name in self.locations_removed]
+        lines += [f"+ {path} ({sizes[path]} bytes)" for path in self.added]
+        lines += [f"~ {path} ({sizes[path]} bytes)" for path in self.changed]
+        lines += [f"- {path}" for path in self.removed]
+        lines += [f"^ {path} (upload again: an interrupted publish has overwritten it)" for path in self.restore]
+        lines += [f"- {path} (left by an interrupted publish)" for path in self.orphans]
+        return "\n".join(lines) + "\n" if lines else ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The result: the pointer as it is now, and whether this call moved it."""
+
+    pointer: Pointer
+    moved: bool
+
+
+class Store:
+    """The requests a publisher makes, on one bucket and prefix ("" or ending in "/")."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
+        self._client, self.bucket, self.prefix = client, bucket, prefix
+
+    def get(self, key: str, version_id: str | None = None) -> tuple[bytes, str] | None:
+        """Return body and ETag of an object, or None if there is no such object or version."""
+        pinned = {"VersionId": version_id} if version_id else {}
+        try:
+            response = self._client.get_object(Bucket=self.bucket, Key=key, **pinned)
+        except self._client.exceptions.ClientError as error:
+            if _code(error) in ("NoSuchKey", "NoSuchVersion"):
+                return None
+            raise
+        return response["Body"].read(), response["ETag"]
+
+    def put(self, key: str, body: Any, sha256: str, content_type: str, **conditions: str) -> str:
+        """Store an object that S3 checks against ``sha256`` (hex); return its VersionId, "" without one."""
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+        response = self._client.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,
+            ContentType=content_type,
+            ChecksumSHA256=checksum,
+            **conditions,
+        )
+        return str(response.get("VersionId", ""))
+
+    def put_document(self, key: str, body: bytes, **conditions: str) -> str:
+        """Store a JSON document; return its VersionId."""
+        return self.put(key, body, hashlib.sha256(body).hexdigest(), "application/json", **conditions)
+
+    def current_version(self, key: str) -> str | None:
+        """Return the VersionId of an object's current version, or None if there is none."""
+        try:
+            return str(self._client.head_object(Bucket=self.bucket, Key=key).get("VersionId", ""))
+        except self._client.exceptions.ClientError as error:
+            if _code(error) in ("404", "NoSuchKey"):
+                return None
+            raise
+
+    def delete(self, objects: Sequence[dict[str, str]]) -> None:
+        """Delete ``objects``: {"Key": …} hides an object, with "VersionId" that version is gone for good."""
+        for start in range(0, len(objects), DELETE_BATCH):
+            response = self._client.delete_objects(
+                Bucket=self.bucket,
+                Delete={"Objects": list(objects[start : start + DELETE_BATCH]), "Quiet": True},
+            )
+            for failure in response.get("Errors", []):
+                raise PublishError(
+                    f"s3://{self.bucket}/{failure['Key']} could not be deleted: {failure.get('Code')} "
+                    f"{failure.get('Message', '')}. Allow s3:DeleteObject and s3:DeleteObjectVersion on the "
+                    "bucket and run the same command again."
+                )
+
+    def notes(self) -> list[Note]:
+        """Return the notes of publishers that are at work or were interrupted."""
+        response = self._client.list_objects_v2(Bucket=self.bucket, Prefix=_note_key(self.prefix, ""))
+        now = _response_time(response)
+        return [
+            self._note(item["Key"], now - item["LastModified"] > NOTE_LIFETIME) for item in response.get("Contents", [])
+        ]
+
+    def _note(self, key: str, expired: bool) -> Note:
+        found = self.get(key)
+        try:
+            paths = json.loads(found[0])["paths"] if found else []
+            return Note(key, expired, frozenset(str(path) for path in paths))
+        except (ValueError, KeyError, TypeError):
+            return Note(key, expired, frozenset())
+
+    def versioning(self) -> bool:
+        """Return whether the bucket keeps versions."""
+        return bool(self._client.get_bucket_versioning(Bucket=self.bucket).get("Status") == "Enabled")
+
+
+def create_store(bucket: str, prefix: str = "") -> Store:
+    """Return the store; region, endpoint and credentials come from the environment, as with the AWS CLI."""
+    # botocore alone, without boto3's resources: half the start-up time.
+    import botocore.config
+    import botocore.session
+
+    config = botocore.config.Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        max_pool_connections=WORKERS,
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    return Store(botocore.session.get_session().create_client("s3", config=config), bucket, prefix)
+
+
+@contextmanager
+def explained(bucket: str) -> Iterator[None]:
+    """Turn errors of AWS and of its client into a PublishError that says what to do."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        HTTPClientError,
+        NoCredentialsError,
+        NoRegionError,
+    )
+
+    try:
+        yield
+    except ClientError as error:
+        raise PublishError(_explain(error, bucket)) from error
+    except NoCredentialsError as error:
+        raise PublishError(
+            "There are no AWS credentials. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        ) from error
+    except NoRegionError as error:
+        raise PublishError("There is no AWS region. Set aws_region in the inventory, or AWS_REGION.") from error
+    except HTTPClientError as error:
+        raise PublishError(
+            f"S3 cannot be reached: {error}. Check the network; on the local platform start it with `make up`. "
+            "Then run the same command again."
+        ) from error
+    except BotoCoreError as error:
+        raise PublishError(f"The request to S3 for the bucket {bucket!r} failed: {error}") from error
+
+
+def _explain(error: Any, bucket: str) -> str:
+    """Return what a refusal of S3 means here and what to do about it."""
+    code, text = _code(error), error.response.get("Error", {}).get("Message", "")
+    if code == "NoSuchBucket":
+        return (
+            f"There is no bucket {bucket!r}. Create the platform first (ansible-playbook site.yml), or correct "
+            "dags_bucket_name."
+        )
+    if code in ("AccessDenied", "403"):
+        return (
+            f"{error.operation_name} on the bucket {bucket!r} is not allowed for these credentials ({text}). "
+            "Publishing needs s3:GetBucketVersioning, s3:ListBucket, s3:GetObject, s3:GetObjectVersion, "
+            "s3:PutObject, s3:DeleteObject and s3:DeleteObjectVersion."
+        )
+    return (
+        f"{error.operation_name} on the bucket {bucket!r} failed: {code} {text}. What was served before is "
+        "still served; run the same command again."
+    )
+
+
+def read_current(store: Store) -> Current:
+    """Read what the bucket holds, in at most three requests when no publisher was interrupted."""
+    with ThreadPoolExecutor(2) as pool:
+        listing = pool.submit(store.notes)
+        found = store.get(pointer_key(store.prefix))
+        notes = tuple(listing.result())
+    if found is None:
+        return Current(None, None, None, notes)
+    body, etag = found
+    pointer = None
+    try:
+        pointer = parse_pointer(body)
+        document = store.get(manifest_key(store.prefix, pointer.release), pointer.manifest_version_id)
+        if document is None:
+            raise ManifestError(f"the manifest of release {pointer.release} is gone")
+        manifest = parse_manifest(document[0])
+        if manifest.id != pointer.release:
+            raise ManifestError(f"the pointer names {pointer.release}, its manifest says {manifest.id}")
+    except NewerSchemaError as error:
+        raise PublishError(f"{error}. It was published by a later version of this project: update yours.") from error
+    except ManifestError as error:
+        # Publishing is how this gets repaired: everything is uploaded anew.
+        return Current(pointer, etag, None, notes, (f"What the bucket {store.bucket!r} serves is damaged: {error}",))
+    return Current(pointer, etag, manifest, notes)
+
+
+def make_plan(store: Store, tree: Tree, current: Current) -> Plan:
+    """Compare ``tree`` with what is served, and look after what interrupted publishers have left."""
+    before: Mapping[str, FileEntry] = (
+        {entry.path: entry for entry in current.manifest.files} if current.manifest else {}
+    )
+    after = {file.path: file for file in tree.files}
+    touched = sorted(frozenset[str]().union(*(note.paths for note in current.notes)))
+    versions = dict(
+        zip(touched, _parallel(lambda path: store.current_version(file_key(store.prefix, path)), touched), strict=True)
+    )
+    same = {path for path, file in after.items() if path in before and before[path].sha256 == file.sha256}
+    entries = [FileEntry(file.path, file.size, file.sha256, "-") for file in tree.files]
+    return Plan(
+        release=release_id(entries, tree.locations),
+        tree=tree,
+        current=current,
+        added=tuple(sorted(after.keys() - before.keys())),
+        changed=tuple(sorted((after.keys() & before.keys()) - same)),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        restore=tuple(path for path in touched if path in same and versions[path] != before[path].version_id),
+        orphans=tuple(
+            path for path in touched if versions[path] is not None and path not in after and path not in before
+        ),
+    )
+
+
+def publish(store: Store, plan: Plan, origin: Origin) -> Published:
+    """Carry ``plan`` out; raises LostRaceError if somebody else published meanwhile, with nothing of this live."""
+    if not plan.changes:
+        assert plan.current.pointer is not None  # noqa: S101, a manifest was read through it
+        _remove_expired_notes(store, plan)
+        return Published(plan.current.pointer, moved=False)
+    if not store.versioning():
+        raise PublishError(
+            f"The bucket {store.bucket!r} does not keep versions, and a release is a set of versions. Turn "
+            "versioning on (ansible-playbook site.yml does), then run the same command again."
+        )
+    note = _note_key(store.prefix, f"{uuid.uuid4().hex}.json")
+    paths = [*plan.uploads, *plan.removed, *plan.orphans]
+    text = {"release": plan.release, "author": origin.author, "paths": paths}
+    store.put_document(note, json.dumps(text).encode())
+    result = _move(store, plan, origin, note) if plan.moves_pointer else None
+    _hide(store, [*plan.removed, *plan.orphans])
+    # While somebody else is at work on the same keys, the next publisher shall look at them once more.
+    if not any(not other.expired for other in plan.current.notes):
+        store.delete([{"Key": note}])
+    _remove_expired_notes(store, plan)
+    if result is not None:
+        return result
+    assert plan.current.pointer is not None  # noqa: S101, else the pointer would have moved
+    return Published(plan.current.pointer, moved=False)
+
+
+def _move(store: Store, plan: Plan, origin: Origin, note: str) -> Published:
+    """Upload files and manifest, then move the pointer to them."""
+    uploaded = _upload(store, plan)
+    kept = {entry.path: entry.version_id for entry in plan.current.manifest.files} if plan.current.manifest else {}
+    versions = kept | uploaded
+    created_at = _now()
+    manifest = Manifest(
+        id=plan.release,
+        created_at=created_at,
+        author=origin.author,
+        git_revision=origin.git_revision,
+        locations=plan.tree.locations,
+        files=tuple(FileEntry(file.path, file.size, file.sha256, versions[file.path]) for file in plan.tree.files),
+    )
+    key = manifest_key(store.prefix, plan.release)
+    manifest_version = store.put_document(key, dump_manifest(manifest))
+    pointer = Pointer(
+        release=plan.release,
+        manifest_version_id=manifest_version,
+        published_at=_now(),
+        author=origin.author,
+        git_revision=origin.git_revision,
+        previous=plan.previous if plan.previous != plan.release else _previous_of(plan),
+    )
+    if _write_pointer(store, pointer, plan.current.etag):
+        return Published(pointer, moved=True)
+    # Nobody else can have named these versions: without them the winner's are the current ones again.
+    ours = [{"Key": file_key(store.prefix, path), "VersionId": version} for path, version in uploaded.items()]
+    store.delete([*ours, {"Key": key, "VersionId": manifest_version}, {"Key": note}])
+    winner = read_current(store).pointer
+    if winner is not None and winner.release == plan.release:
+        return Published(winner, moved=False)
+    who = (
+        f"release {winner.release}, published by {winner.author} at {winner.published_at}"
+        if winner
+        else "another pointer"
+    )
+    raise LostRaceError(
+        f"Somebody else published at the same time and was first: {who}, is served now. Nothing of this release "
+        f"({plan.release}) is live and nothing of theirs was lost. Bring your tree up to date with theirs and "
+        "run the same command again."
+    )
+
+
+def _previous_of(plan: Plan) -> str | None:
+    """A repaired release keeps the previous one of the pointer it replaces."""
+    return plan.current.pointer.previous if plan.current.pointer else None
+
+
+def _upload(store: Store, plan: Plan) -> dict[str, str]:
+    """Upload the files of the plan, in parallel; return their VersionIds by path."""
+    local = {file.path: file for file in plan.tree.files}
+
+    def upload(path: str) -> str:
+        return _upload_file(store, plan.tree.root, local[path])
+
+    return dict(zip(plan.uploads, _parallel(upload, plan.uploads), strict=True))
+
+
+def _upload_file(store: Store, root: Path, file: LocalFile) -> str:
+    """Upload one file; refuse it if it is no longer what was hashed and checked."""
+    with (root / file.path).open("rb") as body:
+        hasher = hashlib.sha256()
+        for chunk in file_chunks(body):
+            hasher.update(chunk)
+        if hasher.hexdigest() != file.sha256:
+            raise TreeError(changed_meanwhile(root / file.path))
+        body.seek(0)
+        version = store.put(file_key(store.prefix, file.path), body, file.sha256, "application/octet-stream")
+    if version in ("", "null"):
+        raise PublishError(
+            f"The bucket {store.bucket!r} gave no VersionId to {file.path!r}: its versioning is off. Turn it on "
+            "(ansible-playbook site.yml does), then run the same command again."
+        )
+    return version
+
+
+def _write_pointer(store: Store, pointer: Pointer, etag: str | None) -> bool:
+    """Write the pointer if it still has ``etag`` (None: if there is none); return whether it is ours now."""
+    from botocore.exceptions import ClientError
+
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    body = dump_pointer(pointer)
+    try:
+        store.put_document(pointer_key(store.prefix), body, **condition)
+    except ClientError as error:
+        if _code(error) not in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"):
+            raise
+        # The answer to a first attempt may have been lost and the retry refused because of it.
+        found = store.get(pointer_key(store.prefix))
+        return found is not None and found[0] == body
+    return True
+
+
+def _hide(store: Store, paths: Sequence[str]) -> None:
+    """Delete files from the tree in S3; their versions stay for the releases that name them."""
+    store.delete([{"Key": file_key(store.prefix, path)} for path in paths])
+
+
+def _remove_expired_notes(store: Store, plan: Plan) -> None:
+    store.delete([{"Key": note.key} for note in plan.current.notes if note.expired])
+
+
+def _parallel[T, R](function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return ``function`` of every item; after a failure nothing more is started."""
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(WORKERS, len(items))) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def read_origin(root: Path, author: str | None = None) -> Origin:
+    """Return who publishes what: from git where ``root`` is in a repository, else the user's name."""
+    revision = _git(root, "rev-parse", "HEAD")
+    if revision and _git(root, "status", "--porcelain", "--", "."):
+        revision += "-dirty"
+    name = author or _git(root, "config", "user.name") or _user_name()
+    return Origin(name, revision or None)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what git prints, "" whenever it has nothing to say."""
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _code(error: Any) -> str:
+    """Return the error code of a ClientError."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _response_time(response: Mapping[str, Any]) -> datetime:
+    """Return S3's time, so that a wrong clock here makes no note look old."""
+    header = response["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        return datetime.strptime(header, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.now(UTC)
+
+
+def _note_key(prefix: str, name: str) -> str:
+    return f"{prefix}releases/pending/{name}"
+
+
+def _now() -> str:
+    """Return the time as manifests have it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
