@@ -1,0 +1,26 @@
+"""Documentation that the AWS modules of this project share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options of `module_utils/aws_run.py` and of amazon.aws, and the values that every module returns."""
+
+    DOCUMENTATION = r"""
+options:
+  platform:
+    description:
+      - Name of the platform, and value of the tag C(dagster-platform) that marks what belongs to it.
+      - A resource that exists without this mark is never changed or removed; the module fails and says so.
+    type: str
+    required: true
+  resource_tags:
+    description: Further tags for every resource. Tags set by others are left alone.
+    type: dict
+    default: {}
+  state:
+    description: Whether the resources should exist.
+    type: str
+    choices: [present, absent]
+    default: present
+"""

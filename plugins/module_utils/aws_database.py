@@ -1,0 +1,268 @@
+"""The PostgreSQL instance on RDS and its subnet group. The password goes from the secret to RDS in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .aws_plan import (
+    Plan,
+    Refusal,
+    ensure_tags,
+    error_code,
+    platform_tags,
+    refuse_foreign,
+    tag_dict,
+    tag_list,
+    wait_until,
+)
+from .aws_secrets import read_fields
+
+CREATE_SECONDS = 1800
+PENDING_ENDPOINT = "pending.invalid"
+"""Host name reported in check mode; RFC 2606 reserves .invalid, so that nothing can ever connect to it."""
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """What the instance should look like; storage in GiB, periods in days."""
+
+    platform: str
+    database: str
+    engine_version: str
+    instance_class: str
+    storage: int
+    max_storage: int
+    multi_az: bool
+    backup_days: int
+    deletion_protection: bool
+    subnet_ids: tuple[str, ...]
+    security_group_id: str
+    secret_id: str
+    apply_immediately: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def ensure_database(rds: Any, secrets: Any, spec: DatabaseSpec, plan: Plan) -> tuple[str, int]:
+    """Bring subnet group and instance to the state of `spec`; wait until it answers; return address and port."""
+    _ensure_subnet_group(rds, spec, plan)
+    found = _instance(rds, spec.platform)
+    if found is None:
+        plan.create("rds-instance", spec.platform, _settings(spec), lambda: _create(rds, secrets, spec))
+    else:
+        _keep_instance(rds, spec, found, plan)
+    if plan.check_mode and found is None:
+        return PENDING_ENDPOINT, 5432
+    return _wait_for_endpoint(rds, spec.platform)
+
+
+def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str) -> None:
+    """Remove the instance and its subnet group. A non-empty `final_snapshot` names a snapshot to take first."""
+    found = _instance(rds, platform)
+    if found is not None:
+        refuse_foreign("RDS instance", platform, platform, tag_dict(found.get("TagList")), "name_prefix")
+        if found.get("DeletionProtection"):
+            raise Refusal(
+                f"The RDS instance {platform!r} is protected against deletion. Set rds_deletion_protection: false, "
+                "run `ansible-playbook site.yml --tags preflight,vpc,secrets_manager,rds`, and then this again."
+            )
+        how: dict[str, Any] = (
+            {"FinalDBSnapshotIdentifier": final_snapshot} if final_snapshot else {"SkipFinalSnapshot": True}
+        )
+
+        def remove() -> None:
+            if found["DBInstanceStatus"] != "deleting":
+                rds.delete_db_instance(DBInstanceIdentifier=platform, **how)
+            wait_until(
+                f"the RDS instance {platform!r} to be deleted",
+                lambda: _instance(rds, platform) is None,
+                seconds=CREATE_SECONDS,
+                interval=10,
+            )
+
+        plan.remove("rds-instance", platform, {"final_snapshot": final_snapshot or "none"}, remove)
+    if _subnet_group(rds, platform) is not None:
+        plan.remove(
+            "rds-subnet-group",
+            platform,
+            {},
+            lambda: rds.delete_db_subnet_group(DBSubnetGroupName=platform),
+        )
+
+
+def _settings(spec: DatabaseSpec) -> dict[str, Any]:
+    """Return what can be changed in place, under the names of ModifyDBInstance."""
+    return {
+        "DBInstanceClass": spec.instance_class,
+        "AllocatedStorage": spec.storage,
+        "MaxAllocatedStorage": spec.max_storage,
+        "MultiAZ": spec.multi_az,
+        "BackupRetentionPeriod": spec.backup_days,
+        "DeletionProtection": spec.deletion_protection,
+        "VpcSecurityGroupIds": [spec.security_group_id],
+        "PubliclyAccessible": False,
+        "AutoMinorVersionUpgrade": True,
+        "CopyTagsToSnapshot": True,
+        "StorageType": "gp3",
+    }
+
+
+def _create(rds: Any, secrets: Any, spec: DatabaseSpec) -> str:
+    credentials = read_fields(secrets, spec.secret_id, ("username", "password"))
+    instance = rds.create_db_instance(
+        DBInstanceIdentifier=spec.platform,
+        Engine="postgres",
+        EngineVersion=spec.engine_version,
+        DBName=spec.database,
+        MasterUsername=credentials["username"],
+        MasterUserPassword=credentials["password"],
+        DBSubnetGroupName=spec.platform,
+        StorageEncrypted=True,
+        Port=5432,
+        Tags=tag_list(platform_tags(spec.platform, spec.platform, spec.tags)),
+        **_settings(spec),
+    )["DBInstance"]
+    return str(instance["DBInstanceIdentifier"])
+
+
+def _keep_instance(rds: Any, spec: DatabaseSpec, found: Mapping[str, Any], plan: Plan) -> None:
+    kind, name = "rds-instance", spec.platform
+    refuse_foreign("RDS instance", name, spec.platform, tag_dict(found.get("TagList")), "name_prefix")
+    _refuse_impossible(spec, found)
+    ensure_tags(
+        plan,
+        kind,
+        name,
+        tag_dict(found.get("TagList")),
+        platform_tags(spec.platform, name, spec.tags),
+        lambda new: rds.add_tags_to_resource(ResourceName=found["DBInstanceArn"], Tags=tag_list(new)),
+    )
+    # A change that waits for the maintenance window has been asked for already.
+    current = {**found, **found.get("PendingModifiedValues", {})}
+    current["VpcSecurityGroupIds"] = [group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", [])]
+    wanted = _settings(spec)
+    # Storage autoscaling grows the volume; that is no drift, and it could not shrink anyway.
+    if found["AllocatedStorage"] > spec.storage and found["AllocatedStorage"] <= spec.max_storage:
+        wanted["AllocatedStorage"] = found["AllocatedStorage"]
+
+    def modify(changed: dict[str, Any]) -> None:
+        rds.modify_db_instance(DBInstanceIdentifier=name, ApplyImmediately=spec.apply_immediately, **changed)
+
+    plan.update_if_different(kind, name, current, wanted, modify)
+
+
+def _refuse_impossible(spec: DatabaseSpec, found: Mapping[str, Any]) -> None:
+    """Raise `Refusal` for differences that RDS cannot change in place."""
+    problems = []
+    if found["Engine"] != "postgres":
+        problems.append(f"its engine is {found['Engine']}, not postgres")
+    if not found.get("StorageEncrypted"):
+        problems.append("it is not encrypted")
+    if found.get("DBName") != spec.database:
+        problems.append(f"its first database is {found.get('DBName')!r}, not rds_database {spec.database!r}")
+    if found["AllocatedStorage"] > max(spec.storage, spec.max_storage):
+        problems.append(
+            f"it has {found['AllocatedStorage']} GiB, more than rds_storage {spec.storage} and "
+            f"rds_max_storage {spec.max_storage}; storage cannot shrink"
+        )
+    major = spec.engine_version.split(".")[0]
+    if found["EngineVersion"].split(".")[0] != major:
+        problems.append(
+            f"it runs PostgreSQL {found['EngineVersion']}, rds_engine_version is {spec.engine_version}; a major "
+            "upgrade needs an outage and is not done by this playbook"
+        )
+    if problems:
+        raise Refusal(
+            f"The RDS instance {spec.platform!r} cannot be brought to the wanted state in place: "
+            f"{'; '.join(problems)}. Set the variables to what is there, or take a snapshot, restore it under the "
+            "right settings and run this playbook again."
+        )
+
+
+def _ensure_subnet_group(rds: Any, spec: DatabaseSpec, plan: Plan) -> None:
+    kind, name = "rds-subnet-group", spec.platform
+    tags = platform_tags(spec.platform, name, spec.tags)
+    description = f"Private subnets of {spec.platform}"
+    found = _subnet_group(rds, name)
+    if found is None:
+        plan.create(
+            kind,
+            name,
+            {"subnets": list(spec.subnet_ids)},
+            lambda: str(
+                rds.create_db_subnet_group(
+                    DBSubnetGroupName=name,
+                    DBSubnetGroupDescription=description,
+                    SubnetIds=list(spec.subnet_ids),
+                    Tags=tag_list(tags),
+                )["DBSubnetGroup"]["DBSubnetGroupName"]
+            ),
+        )
+        return
+    arn = found["DBSubnetGroupArn"]
+    current_tags = tag_dict(rds.list_tags_for_resource(ResourceName=arn)["TagList"])
+    refuse_foreign("RDS subnet group", name, spec.platform, current_tags, "name_prefix")
+    ensure_tags(
+        plan,
+        kind,
+        name,
+        current_tags,
+        tags,
+        lambda new: rds.add_tags_to_resource(ResourceName=arn, Tags=tag_list(new)),
+    )
+    plan.update_if_different(
+        kind,
+        name,
+        {"subnets": sorted(subnet["SubnetIdentifier"] for subnet in found["Subnets"])},
+        {"subnets": sorted(spec.subnet_ids)},
+        lambda _: rds.modify_db_subnet_group(
+            DBSubnetGroupName=name,
+            DBSubnetGroupDescription=description,
+            SubnetIds=list(spec.subnet_ids),
+        ),
+    )
+
+
+def _wait_for_endpoint(rds: Any, name: str) -> tuple[str, int]:
+    endpoint: dict[str, Any] = {}
+
+    def ready() -> bool:
+        found = _instance(rds, name)
+        if found is None:
+            raise Refusal(f"The RDS instance {name!r} disappeared while it was waited for. Run this playbook again.")
+        if found["DBInstanceStatus"] in ("failed", "incompatible-network", "incompatible-parameters", "storage-full"):
+            raise Refusal(
+                f"The RDS instance {name!r} is in state {found['DBInstanceStatus']!r} and will not become available "
+                "by waiting. See `aws rds describe-events --source-type db-instance` for the reason."
+            )
+        endpoint.update(found.get("Endpoint") or {})
+        # Once it has an endpoint it can be used; backups and small modifications come and go afterwards.
+        return found["DBInstanceStatus"] not in ("creating", "starting", "stopped", "stopping") and bool(endpoint)
+
+    wait_until(
+        f"the RDS instance {name!r} to become available",
+        ready,
+        seconds=CREATE_SECONDS,
+        interval=10,
+        advice="Start it if it was stopped (aws rds start-db-instance), then run this playbook again.",
+    )
+    return str(endpoint["Address"]), int(endpoint["Port"])
+
+
+def _instance(rds: Any, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0])
+    except Exception as error:
+        if error_code(error) in ("DBInstanceNotFound", "DBInstanceNotFoundFault"):
+            return None
+        raise
+
+
+def _subnet_group(rds: Any, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(rds.describe_db_subnet_groups(DBSubnetGroupName=name)["DBSubnetGroups"][0])
+    except Exception as error:
+        if error_code(error) == "DBSubnetGroupNotFoundFault":
+            return None
+        raise

@@ -1,0 +1,53 @@
+"""Frame of this project's AWS modules: runs the work, reports the plan, turns failures into messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+
+from .aws_plan import Plan, Refusal
+
+try:
+    from botocore.exceptions import BotoCoreError, ClientError
+except ImportError:  # AnsibleAWSModule has reported the missing library already
+
+    class ClientError(Exception):  # type: ignore[no-redef]
+        """Stand-in, never raised."""
+
+    class BotoCoreError(Exception):  # type: ignore[no-redef]
+        """Stand-in, never raised."""
+
+
+COMMON_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "platform": {"type": "str", "required": True},
+    "resource_tags": {"type": "dict", "default": {}},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+"""Arguments of every module that makes resources; documented in the fragment of each module."""
+
+
+def run(
+    arguments: dict[str, dict[str, Any]],
+    work: Callable[[AnsibleAWSModule, Plan], dict[str, Any]],
+    **module_options: Any,
+) -> None:
+    """Run `work` as an Ansible module with `arguments` in addition to the common ones and exit.
+
+    `work` returns the module's return values besides `changed`, `changes` and `diff`. On failure the changes made
+    until then are reported too, so that nobody has to guess how far a half-finished run came.
+    """
+    module = AnsibleAWSModule(
+        argument_spec={**COMMON_ARGUMENTS, **arguments}, supports_check_mode=True, **module_options
+    )
+    plan = Plan(module.check_mode)
+    try:
+        facts = work(module, plan)
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal), changes=plan.changes)
+    except (ClientError, BotoCoreError) as error:
+        operation = getattr(error, "operation_name", "an AWS request")
+        module.fail_json_aws(error, msg=f"AWS refused {operation}", changes=plan.changes)
+    else:
+        module.exit_json(**plan.results(), **facts)

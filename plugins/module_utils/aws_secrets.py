@@ -1,0 +1,134 @@
+"""Secrets that are generated once and whose value never leaves this process.
+
+Ansible sees names and ARNs only, so nothing of a secret can reach a log, a diff, a fact or a process list.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .aws_plan import Plan, Refusal, ensure_tags, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+
+# RDS refuses '/', '@', '"' and spaces in a master password; letters and digits also survive every URL.
+PASSWORD_ALPHABET = string.ascii_letters + string.digits
+PASSWORD_LENGTH = 32
+
+
+def database_credentials(username: str) -> dict[str, str]:
+    """Return the user name and a new random password."""
+    return {
+        "username": username,
+        "password": "".join(secrets.choice(PASSWORD_ALPHABET) for _ in range(PASSWORD_LENGTH)),
+    }
+
+
+def ensure_secret(
+    client: Any,
+    platform: str,
+    name: str,
+    description: str,
+    tags: Mapping[str, str],
+    plan: Plan,
+    generate: Callable[[], Mapping[str, str]] | None,
+) -> str:
+    """Make sure that the secret exists and return its ARN; an existing value is never changed.
+
+    Args:
+        generate: returns the first value; None leaves the new secret without one, for somebody else to fill.
+    """
+    found = _describe(client, name)
+    if found is None:
+        value = {"SecretString": json.dumps(generate())} if generate and not plan.check_mode else {}
+        return plan.create(
+            "secret",
+            name,
+            {"description": description},
+            lambda: str(
+                client.create_secret(
+                    Name=name,
+                    Description=description,
+                    Tags=tag_list(platform_tags(platform, name, tags)),
+                    **value,
+                )["ARN"]
+            ),
+        )
+    refuse_foreign("Secret", name, platform, tag_dict(found.get("Tags")), "name_prefix")
+    plan.update_if_different(
+        "secret",
+        name,
+        {"scheduled_for_deletion": "DeletedDate" in found},
+        {"scheduled_for_deletion": False},
+        lambda _: client.restore_secret(SecretId=name),
+    )
+    plan.update_if_different(
+        "secret",
+        name,
+        {"description": found.get("Description")},
+        {"description": description},
+        lambda _: client.update_secret(SecretId=name, Description=description),
+    )
+    ensure_tags(
+        plan,
+        "secret",
+        name,
+        tag_dict(found.get("Tags")),
+        platform_tags(platform, name, tags),
+        lambda new: client.tag_resource(SecretId=name, Tags=tag_list(new)),
+    )
+    if generate is not None and not found.get("VersionIdsToStages"):
+        # Somebody, or an interrupted run, left the secret without a value.
+        plan.update(
+            "secret",
+            name,
+            {"value": "none"},
+            {"value": "generated"},
+            lambda: client.put_secret_value(SecretId=name, SecretString=json.dumps(generate())),
+        )
+    return str(found["ARN"])
+
+
+def remove_secret(client: Any, platform: str, name: str, plan: Plan, *, recovery_days: int) -> None:
+    """Delete the secret: at once if `recovery_days` is 0, else restorable for that many days (7 to 30)."""
+    found = _describe(client, name)
+    if found is None or "DeletedDate" in found:
+        return
+    refuse_foreign("Secret", name, platform, tag_dict(found.get("Tags")), "name_prefix")
+    how: dict[str, Any] = (
+        {"RecoveryWindowInDays": recovery_days} if recovery_days else {"ForceDeleteWithoutRecovery": True}
+    )
+    plan.remove(
+        "secret",
+        name,
+        {"recovery_days": recovery_days},
+        lambda: client.delete_secret(SecretId=name, **how),
+    )
+
+
+def read_fields(client: Any, secret_id: str, fields: tuple[str, ...]) -> dict[str, str]:
+    """Return the named fields of a JSON secret. Messages name fields, never values."""
+    try:
+        text = client.get_secret_value(SecretId=secret_id)["SecretString"]
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    missing = [name for name in fields if not isinstance(value, dict) or not value.get(name)]
+    if missing:
+        raise Refusal(
+            f"The secret {secret_id!r} should be a JSON object with {', '.join(fields)}, but lacks "
+            f"{', '.join(missing)}. Put the right value in (aws secretsmanager put-secret-value) and run this "
+            "playbook again."
+        )
+    return {name: str(value[name]) for name in fields}
+
+
+def _describe(client: Any, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(client.describe_secret(SecretId=name))
+    except Exception as error:
+        if error_code(error) == "ResourceNotFoundException":
+            return None
+        raise
