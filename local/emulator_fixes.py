@@ -1,0 +1,94 @@
+"""Repairs of defects of moto 5.2.5, so that the emulator answers what AWS documents.
+
+Each function patches one defect; its docstring names the defect and what AWS does instead.
+`tests/integration/local/test_emulator_fixes.py` shows each defect on an unpatched moto, so that it fails, and the fix
+can go, once upstream has repaired it. Nothing here makes the emulator more lenient than AWS.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+def honour_secure_transport_in_bucket_policies() -> None:
+    """Make bucket policies tell requests over TLS from others.
+
+    Defect: moto ignores the Condition of a bucket policy's statement, so that the usual policy "deny everything that
+    does not come over TLS" denies everything.
+    AWS: a statement applies only if its Condition is met ("IAM JSON policy elements: Condition");
+    `aws:SecureTransport` is true for requests over TLS.
+    The emulator's endpoint on the loopback interface stands for the TLS endpoint of AWS, so here it is always true.
+    """
+    from moto.s3.models import FakeBucket
+
+    original = FakeBucket.get_permission
+
+    @functools.wraps(original)
+    def get_permission(self: Any, action: str, resource: str) -> Any:
+        if self.policy is None:
+            return original(self, action, resource)
+        document = json.loads(self.policy.decode())
+        statements = document["Statement"]
+        applying = [
+            statement
+            for statement in (statements if isinstance(statements, list) else [statements])
+            if _secure_transport_wanted(statement) != "false"
+        ]
+        # The policy that is stored and returned stays as it was written.
+        return original(_PolicyView(json.dumps({**document, "Statement": applying}).encode()), action, resource)
+
+    FakeBucket.get_permission = get_permission
+
+
+class _PolicyView:
+    """The one attribute of a bucket that `FakeBucket.get_permission` reads."""
+
+    def __init__(self, policy: bytes) -> None:
+        self.policy = policy
+
+
+def _secure_transport_wanted(statement: dict[str, Any]) -> str | None:
+    """Return the value of aws:SecureTransport that a statement asks for, or None if it does not."""
+    for operator, keys in statement.get("Condition", {}).items():
+        for key, value in keys.items():
+            if operator.lower() == "bool" and key.lower() == "aws:securetransport":
+                return str(value[0] if isinstance(value, list) else value).lower()
+    return None
+
+
+def make_conditional_writes_atomic() -> None:
+    """Make PutObject with If-Match or If-None-Match atomic.
+
+    Defect: moto checks the condition and stores the object in two steps; of two requests at the same time both can
+    pass the check, and both get 200.
+    AWS: "Conditional writes ... if there are several, the first to finish succeeds, and the others fail with
+    412 Precondition Failed" (Amazon S3 user guide).
+    """
+    from moto.s3.responses import S3Response
+
+    original = S3Response.put_object
+    lock = threading.Lock()
+
+    @functools.wraps(original)
+    def put_object(self: Any) -> Any:
+        # One lock for all keys: storing is a matter of microseconds, and the table of locks would never shrink.
+        with lock:
+            return original(self)
+
+    S3Response.put_object = put_object
+
+
+FIXES: tuple[Callable[[], None], ...] = (
+    honour_secure_transport_in_bucket_policies,
+    make_conditional_writes_atomic,
+)
+
+
+def apply_all() -> None:
+    """Apply every fix to the moto of this process. Call once, before the server starts."""
+    for fix in FIXES:
+        fix()
