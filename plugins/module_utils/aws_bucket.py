@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .aws_plan import Plan, Refusal, ensure_tags, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
 
 PUBLIC_ACCESS_BLOCK = {
     "BlockPublicAcls": True,
@@ -85,8 +85,7 @@ def ensure_bucket(s3: Any, spec: BucketSpec, plan: Plan) -> None:
         if tags or not _is_empty(s3, spec.name):
             refuse_foreign("S3 bucket", spec.name, spec.platform, tags, "dags_bucket_name")
         current = _read(s3, spec.name)
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         "s3-bucket",
         spec.name,
         tags,

@@ -9,7 +9,6 @@ from typing import Any
 from .aws_plan import (
     Plan,
     Refusal,
-    ensure_tags,
     error_code,
     platform_tags,
     refuse_foreign,
@@ -130,8 +129,7 @@ def _keep_instance(rds: Any, spec: DatabaseSpec, found: Mapping[str, Any], plan:
     kind, name = "rds-instance", spec.platform
     refuse_foreign("RDS instance", name, spec.platform, tag_dict(found.get("TagList")), "name_prefix")
     _refuse_impossible(spec, found)
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         kind,
         name,
         tag_dict(found.get("TagList")),
@@ -203,8 +201,7 @@ def _ensure_subnet_group(rds: Any, spec: DatabaseSpec, plan: Plan) -> None:
     arn = found["DBSubnetGroupArn"]
     current_tags = tag_dict(rds.list_tags_for_resource(ResourceName=arn)["TagList"])
     refuse_foreign("RDS subnet group", name, spec.platform, current_tags, "name_prefix")
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         kind,
         name,
         current_tags,

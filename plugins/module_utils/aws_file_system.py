@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .aws_plan import (
     PLATFORM_TAG,
     Plan,
     Refusal,
-    ensure_tags,
     error_code,
     is_pending,
     platform_tags,
@@ -148,8 +148,7 @@ def _keep_file_system(efs: Any, spec: FileSystemSpec, found: Mapping[str, Any], 
             f"The EFS file system {file_system_id} is not encrypted, and AWS cannot change that afterwards. Copy its "
             f"contents away, remove it or its tag {PLATFORM_TAG}, and run this playbook again."
         )
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         kind,
         name,
         tag_dict(found.get("Tags")),
@@ -213,37 +212,21 @@ def _keep_mount_targets(efs: Any, spec: FileSystemSpec, file_system_id: str, pla
     kind = "efs-mount-target"
     targets = {} if is_pending(file_system_id) else _targets_by_subnet(efs, file_system_id)
     for subnet in spec.subnet_ids:
-        target = targets.get(subnet)
-        if target is None:
+        if subnet in targets:
+            _keep_target_groups(efs, spec, targets[subnet], plan)
+        else:
             plan.create(
                 kind,
                 subnet,
                 {"security_groups": [spec.security_group_id]},
-                lambda subnet=subnet: str(
-                    efs.create_mount_target(
-                        FileSystemId=file_system_id,
-                        SubnetId=subnet,
-                        SecurityGroups=[spec.security_group_id],
-                    )["MountTargetId"]
-                ),
+                partial(_create_target, efs, spec, file_system_id, subnet),
             )
-            continue
-        groups = efs.describe_mount_target_security_groups(MountTargetId=target["MountTargetId"])
-        plan.update_if_different(
-            kind,
-            subnet,
-            {"security_groups": groups["SecurityGroups"]},
-            {"security_groups": [spec.security_group_id]},
-            lambda changed, target=target: efs.modify_mount_target_security_groups(
-                MountTargetId=target["MountTargetId"], SecurityGroups=changed["security_groups"]
-            ),
-        )
     for subnet in sorted(set(targets) - set(spec.subnet_ids)):
         plan.remove(
             kind,
             subnet,
             {},
-            lambda target=targets[subnet]: efs.delete_mount_target(MountTargetId=target["MountTargetId"]),
+            partial(efs.delete_mount_target, MountTargetId=targets[subnet]["MountTargetId"]),
         )
     if not plan.check_mode:
         # A task that starts before its zone's target is available fails to mount.
@@ -256,6 +239,26 @@ def _keep_mount_targets(efs: Any, spec: FileSystemSpec, file_system_id: str, pla
             ),
             seconds=WAIT_SECONDS,
         )
+
+
+def _create_target(efs: Any, spec: FileSystemSpec, file_system_id: str, subnet: str) -> str:
+    target = efs.create_mount_target(
+        FileSystemId=file_system_id, SubnetId=subnet, SecurityGroups=[spec.security_group_id]
+    )
+    return str(target["MountTargetId"])
+
+
+def _keep_target_groups(efs: Any, spec: FileSystemSpec, target: Mapping[str, Any], plan: Plan) -> None:
+    target_id = target["MountTargetId"]
+    plan.update_if_different(
+        "efs-mount-target",
+        target["SubnetId"],
+        {"security_groups": efs.describe_mount_target_security_groups(MountTargetId=target_id)["SecurityGroups"]},
+        {"security_groups": [spec.security_group_id]},
+        lambda changed: efs.modify_mount_target_security_groups(
+            MountTargetId=target_id, SecurityGroups=changed["security_groups"]
+        ),
+    )
 
 
 def _targets_by_subnet(efs: Any, file_system_id: str) -> dict[str, dict[str, Any]]:
@@ -282,8 +285,7 @@ def _keep_access_point(efs: Any, spec: FileSystemSpec, file_system_id: str, plan
     right = [point for point in points if all(point.get(key) == value for key, value in wanted.items())]
     if right:
         point = right[0]
-        ensure_tags(
-            plan,
+        plan.ensure_tags(
             kind,
             name,
             tag_dict(point.get("Tags")),

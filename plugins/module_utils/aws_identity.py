@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from .aws_plan import Plan, Refusal, ensure_tags, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
 
 POLICY_NAME = "dagster"
 Document = Mapping[str, Any]
@@ -16,11 +17,12 @@ def ensure_role(
     iam: Any,
     platform: str,
     name: str,
+    plan: Plan,
+    *,
     description: str,
     trust: Document,
     policy: Document,
     tags: Mapping[str, str],
-    plan: Plan,
 ) -> str:
     """Bring a role to the wanted state and return its ARN.
 
@@ -49,8 +51,7 @@ def ensure_role(
         arn = str(found["Arn"])
         current_tags = tag_dict(found.get("Tags"))
         refuse_foreign("IAM role", name, platform, current_tags, "name_prefix")
-        ensure_tags(
-            plan,
+        plan.ensure_tags(
             kind,
             name,
             current_tags,
@@ -113,7 +114,7 @@ def remove_role(iam: Any, platform: str, name: str, plan: Plan) -> None:
     plan.remove("iam-role", name, {"arn": found["Arn"]}, remove)
 
 
-def ensure_user(iam: Any, platform: str, name: str, policy: Document, tags: Mapping[str, str], plan: Plan) -> None:
+def ensure_user(iam: Any, platform: str, name: str, plan: Plan, *, policy: Document, tags: Mapping[str, str]) -> None:
     """Bring the user to the wanted state: one inline policy, no console password, no other permissions."""
     kind = "iam-user"
     all_tags = platform_tags(platform, name, tags)
@@ -129,8 +130,7 @@ def ensure_user(iam: Any, platform: str, name: str, policy: Document, tags: Mapp
     else:
         current_tags = tag_dict(_all(iam, "list_user_tags", "Tags", UserName=name))
         refuse_foreign("IAM user", name, platform, current_tags, "name_prefix")
-        ensure_tags(
-            plan,
+        plan.ensure_tags(
             kind,
             name,
             current_tags,
@@ -179,7 +179,7 @@ def ensure_access_key(iam: Any, secrets: Any, user: str, secret_id: str, plan: P
             kind,
             user,
             {"id": key["AccessKeyId"]},
-            lambda key_id=key["AccessKeyId"]: iam.delete_access_key(UserName=user, AccessKeyId=key_id),
+            partial(iam.delete_access_key, UserName=user, AccessKeyId=key["AccessKeyId"]),
         )
 
     def create() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from .aws_plan import Plan, ensure_tags, platform_tags, refuse_foreign
+from .aws_plan import Plan, platform_tags, refuse_foreign
 
 RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
@@ -15,7 +16,7 @@ RETENTION_DAYS = (
 
 
 def ensure_log_group(
-    logs: Any, platform: str, name: str, retention_days: int, tags: Mapping[str, str], plan: Plan
+    logs: Any, platform: str, name: str, plan: Plan, *, retention_days: int, tags: Mapping[str, str]
 ) -> None:
     """Bring one log group to the wanted state."""
     kind, all_tags = "log-group", platform_tags(platform, name, tags)
@@ -27,8 +28,7 @@ def ensure_log_group(
         arn = _tagging_arn(found)
         current_tags = logs.list_tags_for_resource(resourceArn=arn)["tags"]
         refuse_foreign("Log group", name, platform, current_tags, "name_prefix")
-        ensure_tags(
-            plan,
+        plan.ensure_tags(
             kind,
             name,
             current_tags,
@@ -57,7 +57,7 @@ def remove_log_groups(logs: Any, platform: str, names: Iterable[str], plan: Plan
             "log-group",
             name,
             {"retention_days": found.get("retentionInDays")},
-            lambda name=name: logs.delete_log_group(logGroupName=name),
+            partial(logs.delete_log_group, logGroupName=name),
         )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .aws_plan import (
     PLATFORM_TAG,
     Plan,
     Refusal,
-    ensure_tags,
     error_code,
     is_pending,
     platform_tags,
@@ -136,8 +136,7 @@ class _Builder:
         return [{"ResourceType": resource, "Tags": tag_list(self.tags(name))}]
 
     def keep_tags(self, kind: str, name: str, resource_id: str, found: Mapping[str, Any]) -> None:
-        ensure_tags(
-            self.plan,
+        self.plan.ensure_tags(
             kind,
             name,
             tag_dict(found.get("Tags")),
@@ -581,7 +580,7 @@ class _Builder:
                     "security-group",
                     group["GroupName"],
                     {"id": group["GroupId"]},
-                    lambda group_id=group["GroupId"]: self.ec2.delete_security_group(GroupId=group_id),
+                    partial(self.ec2.delete_security_group, GroupId=group["GroupId"]),
                 )
 
     def remove_nat_gateways(self) -> None:
@@ -600,7 +599,7 @@ class _Builder:
                 "elastic-ip",
                 self.name("nat"),
                 {"address": address.get("PublicIp")},
-                lambda allocation=address["AllocationId"]: self.ec2.release_address(AllocationId=allocation),
+                partial(self.ec2.release_address, AllocationId=address["AllocationId"]),
             )
 
     # -- Security groups ---------------------------------------------------------------------------------------
@@ -773,10 +772,11 @@ def remove_network(clients: NetworkClients, platform: str, region: str, plan: Pl
             "vpc",
             platform,
             {"id": builder.vpc_id, "cidr": vpc["CidrBlock"]},
-            lambda vpc_id=vpc["VpcId"]: retry_while(
+            partial(
+                retry_while,
                 STILL_IN_USE,
-                f"the VPC {vpc_id} to become empty",
-                lambda: ec2.delete_vpc(VpcId=vpc_id),
+                f"the VPC {builder.vpc_id} to become empty",
+                partial(ec2.delete_vpc, VpcId=builder.vpc_id),
                 seconds=300,
             ),
         )
@@ -787,7 +787,7 @@ def remove_network(clients: NetworkClients, platform: str, region: str, plan: Pl
             "elastic-ip",
             builder.name("nat"),
             {"address": address.get("PublicIp")},
-            lambda allocation=address["AllocationId"]: ec2.release_address(AllocationId=allocation),
+            partial(ec2.release_address, AllocationId=address["AllocationId"]),
         )
 
 
@@ -825,10 +825,11 @@ def _remove_groups(builder: _Builder) -> None:
             "security-group",
             group["GroupName"],
             {"id": group["GroupId"]},
-            lambda group_id=group["GroupId"]: retry_while(
+            partial(
+                retry_while,
                 STILL_IN_USE,
-                f"network interfaces of the security group {group_id} to go away",
-                lambda: ec2.delete_security_group(GroupId=group_id),
+                f"network interfaces of the security group {group['GroupId']} to go away",
+                partial(ec2.delete_security_group, GroupId=group["GroupId"]),
                 seconds=600,
             ),
         )
@@ -841,10 +842,11 @@ def _remove_subnets_and_tables(builder: _Builder) -> None:
             "subnet",
             tag_dict(subnet.get("Tags")).get("Name", subnet["SubnetId"]),
             {"cidr": subnet["CidrBlock"]},
-            lambda subnet_id=subnet["SubnetId"]: retry_while(
+            partial(
+                retry_while,
                 STILL_IN_USE,
-                f"network interfaces in the subnet {subnet_id} to go away",
-                lambda: ec2.delete_subnet(SubnetId=subnet_id),
+                f"network interfaces in the subnet {subnet['SubnetId']} to go away",
+                partial(ec2.delete_subnet, SubnetId=subnet["SubnetId"]),
                 seconds=600,
             ),
         )

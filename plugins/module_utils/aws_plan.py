@@ -75,6 +75,20 @@ class Plan:
         self.update(kind, name, before, after, lambda: action(after))
         return True
 
+    def ensure_tags(
+        self,
+        kind: str,
+        name: str,
+        current: Mapping[str, str],
+        wanted: Mapping[str, str],
+        action: Callable[[dict[str, str]], object],
+    ) -> None:
+        """Set missing and wrong tags. Tags of others (cost centres, backup plans) stay as they are."""
+        after = {key: value for key, value in wanted.items() if current.get(key) != value}
+        if after:
+            before = {key: current[key] for key in after if key in current}
+            self.update(kind, name, {"tags": before}, {"tags": after}, lambda: action(after))
+
     def remove(self, kind: str, name: str, settings: Mapping[str, Any], action: Callable[[], object]) -> None:
         """Remove a resource."""
         self._record("remove", kind, name, settings, {})
@@ -123,21 +137,6 @@ def tag_dict(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
     }
 
 
-def ensure_tags(
-    plan: Plan,
-    kind: str,
-    name: str,
-    current: Mapping[str, str],
-    wanted: Mapping[str, str],
-    action: Callable[[dict[str, str]], object],
-) -> None:
-    """Set missing and wrong tags. Tags of others (cost centres, backup plans) stay as they are."""
-    after = {key: value for key, value in wanted.items() if current.get(key) != value}
-    if after:
-        before = {key: current[key] for key in after if key in current}
-        plan.update(kind, name, {"tags": before}, {"tags": after}, lambda: action(after))
-
-
 def refuse_foreign(kind: str, name: str, platform: str, tags: Mapping[str, str], setting: str) -> None:
     """Raise `Refusal` if an existing resource of the wanted name was not made for this platform."""
     owner = tags.get(PLATFORM_TAG)
@@ -168,25 +167,16 @@ def wait_until(
         time.sleep(interval)
 
 
-def retry_while(
-    codes: frozenset[str], what: str, action: Callable[[], object], *, seconds: float, interval: float = 5.0
-) -> None:
+def retry_while(codes: frozenset[str], what: str, action: Callable[[], object], *, seconds: float) -> None:
     """Call `action` again while AWS answers with one of `codes`, e.g. because a dependency is still going away."""
-    last = ""
 
-    def attempt() -> bool:
-        nonlocal last
+    def done() -> bool:
         try:
             action()
         except Exception as error:
             if error_code(error) not in codes:
                 raise
-            last = str(error)
             return False
         return True
 
-    deadline = time.monotonic() + seconds
-    while not attempt():
-        if time.monotonic() >= deadline:
-            raise Refusal(f"Waited {seconds:.0f} s for {what}, in vain. AWS says: {last}")
-        time.sleep(interval)
+    wait_until(what, done, seconds=seconds)

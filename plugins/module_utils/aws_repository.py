@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .aws_plan import Plan, Refusal, ensure_tags, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
 
 
 def lifecycle_policy(untagged_days: int, kept_images: int) -> dict[str, Any]:
@@ -83,8 +83,7 @@ def ensure_repository(
         arn, uri = str(found["repositoryArn"]), str(found["repositoryUri"])
         current_tags = tag_dict(ecr.list_tags_for_resource(resourceArn=arn)["tags"])
         refuse_foreign("ECR repository", name, platform, current_tags, "name_prefix")
-        ensure_tags(
-            plan,
+        plan.ensure_tags(
             kind,
             name,
             current_tags,

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .aws_plan import Plan, Refusal, ensure_tags, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
 
 # RDS refuses '/', '@', '"' and spaces in a master password; letters and digits also survive every URL.
 PASSWORD_ALPHABET = string.ascii_letters + string.digits
@@ -30,9 +30,10 @@ def ensure_secret(
     client: Any,
     platform: str,
     name: str,
+    plan: Plan,
+    *,
     description: str,
     tags: Mapping[str, str],
-    plan: Plan,
     generate: Callable[[], Mapping[str, str]] | None,
 ) -> str:
     """Make sure that the secret exists and return its ARN; an existing value is never changed.
@@ -71,8 +72,7 @@ def ensure_secret(
         {"description": description},
         lambda _: client.update_secret(SecretId=name, Description=description),
     )
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         "secret",
         name,
         tag_dict(found.get("Tags")),

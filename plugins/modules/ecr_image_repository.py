@@ -73,7 +73,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
     if arguments["state"] == "absent":
         remove_repository(ecr, arguments["platform"], arguments["name"], plan, with_images=arguments["with_images"])
         return {}
-    return ensure_repository(
+    repository: dict[str, Any] = ensure_repository(
         ecr,
         arguments["platform"],
         arguments["name"],
@@ -83,6 +83,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         untagged_days=arguments["untagged_days"],
         kept_images=arguments["kept_images"],
     )
+    return repository
 
 
 def main() -> None:

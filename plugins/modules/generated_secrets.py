@@ -68,11 +68,12 @@ changes:
   type: list
 """
 
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.aws_plan import Plan
-from ansible.module_utils.aws_secrets import database_credentials, ensure_secret, remove_secret
 from ansible.module_utils.aws_run import run
+from ansible.module_utils.aws_secrets import database_credentials, ensure_secret, remove_secret
 
 
 def work(module: Any, plan: Plan) -> dict[str, Any]:
@@ -89,10 +90,10 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
             client,
             arguments["platform"],
             secret["name"],
-            secret["description"],
-            arguments["resource_tags"],
             plan,
-            (lambda username=username: database_credentials(username)) if username else None,
+            description=secret["description"],
+            tags=arguments["resource_tags"],
+            generate=partial(database_credentials, username) if username else None,
         )
     return {"arns": arns}
 

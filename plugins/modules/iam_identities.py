@@ -108,7 +108,14 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         return {}
     arns = {
         role["name"]: ensure_role(
-            iam, platform, role["name"], role["description"], role["trust"], role["policy"], tags, plan
+            iam,
+            platform,
+            role["name"],
+            plan,
+            description=role["description"],
+            trust=role["trust"],
+            policy=role["policy"],
+            tags=tags,
         )
         for role in arguments["roles"]
     }
@@ -116,7 +123,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         if user["state"] == "absent":
             remove_user(iam, platform, user["name"], plan)
             continue
-        ensure_user(iam, platform, user["name"], user["policy"], tags, plan)
+        ensure_user(iam, platform, user["name"], plan, policy=user["policy"], tags=tags)
         ensure_access_key(iam, module.client("secretsmanager"), user["name"], user["access_key_secret"], plan)
     return {"role_arns": arns}
 

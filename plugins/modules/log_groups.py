@@ -58,7 +58,12 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         return {}
     for name in arguments["names"]:
         ensure_log_group(
-            logs, arguments["platform"], name, arguments["retention_days"], arguments["resource_tags"], plan
+            logs,
+            arguments["platform"],
+            name,
+            plan,
+            retention_days=arguments["retention_days"],
+            tags=arguments["resource_tags"],
         )
     return {}
 

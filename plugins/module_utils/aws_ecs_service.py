@@ -1,0 +1,378 @@
+"""Services of ECS: creating, correcting drift, waiting for a rollout and saying why it failed, removing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .aws_ecs_cluster import find_cluster
+from .aws_plan import Plan, Refusal, platform_tags, refuse_foreign, tag_dict, tag_list, wait_until
+
+KIND = "ecs-service"
+POLL_SECONDS = 5.0
+
+# DescribeServices and DescribeTasks take so many at a time.
+_SERVICES_PER_CALL = 10
+_STOPPED_TASKS_SHOWN = 3
+_EVENTS_SHOWN = 5
+
+_STARTS_NEW_TASKS = frozenset({"capacityProviderStrategy"})
+"""Settings that UpdateService accepts only together with forceNewDeployment."""
+
+
+@dataclass(frozen=True)
+class LoadBalancerTarget:
+    """The target group that a service registers its tasks with."""
+
+    target_group_arn: str
+    container_name: str
+    container_port: int
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """What one service should look like. Percentages are of the desired count; periods are in seconds."""
+
+    name: str
+    task_definition: str
+    desired_count: int
+    subnet_ids: tuple[str, ...]
+    security_group_ids: tuple[str, ...]
+    autoscaled: bool = False
+    """True if something else moves the desired count once the service exists."""
+    assign_public_ip: bool = False
+    capacity_provider: str = "FARGATE"
+    platform_version: str = "1.4.0"
+    minimum_healthy_percent: int = 100
+    maximum_percent: int = 200
+    health_check_grace_seconds: int = 0
+    load_balancer: LoadBalancerTarget | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that CreateService and UpdateService share and that drift is looked for in."""
+        settings: dict[str, Any] = {
+            "taskDefinition": self.task_definition,
+            "capacityProviderStrategy": [{"capacityProvider": self.capacity_provider, "weight": 1, "base": 0}],
+            "platformVersion": self.platform_version,
+            "deploymentConfiguration": {
+                "deploymentCircuitBreaker": {"enable": True, "rollback": True},
+                "maximumPercent": self.maximum_percent,
+                "minimumHealthyPercent": self.minimum_healthy_percent,
+            },
+            # Rebalancing would start a task beside the running one whenever it sees fit, also a second daemon.
+            "availabilityZoneRebalancing": "DISABLED",
+            "networkConfiguration": {
+                "awsvpcConfiguration": {
+                    "subnets": sorted(self.subnet_ids),
+                    "securityGroups": sorted(self.security_group_ids),
+                    "assignPublicIp": "ENABLED" if self.assign_public_ip else "DISABLED",
+                }
+            },
+            "enableExecuteCommand": False,
+            "enableECSManagedTags": True,
+            "propagateTags": "SERVICE",
+            "loadBalancers": [],
+        }
+        if self.load_balancer:
+            settings["loadBalancers"] = [
+                {
+                    "targetGroupArn": self.load_balancer.target_group_arn,
+                    "containerName": self.load_balancer.container_name,
+                    "containerPort": self.load_balancer.container_port,
+                }
+            ]
+            settings["healthCheckGracePeriodSeconds"] = self.health_check_grace_seconds
+        return settings
+
+
+def ensure_services(
+    ecs: Any,
+    platform: str,
+    cluster: str,
+    specs: Sequence[ServiceSpec],
+    plan: Plan,
+    *,
+    steady_seconds: float,
+    poll_seconds: float = POLL_SECONDS,
+) -> None:
+    """Bring the services to the state of `specs`, all at once, then wait until all are steady.
+
+    `steady_seconds` is the deadline for all of them together; 0 does not wait. A service that is not steady although
+    nothing was changed is waited for as well: its rollout may be one that an interrupted run has started.
+    """
+    existing = _describe(ecs, cluster, [spec.name for spec in specs]) if find_cluster(ecs, cluster) else {}
+    for spec in specs:
+        found = existing.get(spec.name)
+        if found is None or found["status"] == "INACTIVE":
+            _create(ecs, platform, cluster, spec, plan)
+        elif found["status"] == "DRAINING":
+            _wait_for_removal(ecs, cluster, [spec.name], seconds=steady_seconds or 300, poll_seconds=poll_seconds)
+            _create(ecs, platform, cluster, spec, plan)
+        else:
+            _keep(ecs, platform, cluster, spec, found, plan)
+    if steady_seconds > 0 and not plan.check_mode:
+        wait_for_steady_state(ecs, cluster, specs, seconds=steady_seconds, poll_seconds=poll_seconds)
+
+
+def remove_services(
+    ecs: Any, platform: str, cluster: str, plan: Plan, *, seconds: float = 300, poll_seconds: float = POLL_SECONDS
+) -> None:
+    """Remove every service of the platform in the cluster: no tasks first, then the service itself."""
+    if find_cluster(ecs, cluster) is None:
+        return
+    arns = [arn for page in ecs.get_paginator("list_services").paginate(cluster=cluster) for arn in page["serviceArns"]]
+    ours = {
+        name: service
+        for name, service in _describe(ecs, cluster, arns).items()
+        if service["status"] != "INACTIVE" and tag_dict(service.get("tags")).get(PLATFORM_TAG) == platform
+    }
+    for name, service in sorted(ours.items()):
+
+        def delete(name: str = name, draining: bool = service["status"] == "DRAINING") -> None:
+            if not draining:
+                ecs.update_service(cluster=cluster, service=name, desiredCount=0)
+                ecs.delete_service(cluster=cluster, service=name)
+
+        plan.remove(KIND, name, {"desiredCount": service["desiredCount"]}, delete)
+    if ours and not plan.check_mode:
+        _wait_for_removal(ecs, cluster, sorted(ours), seconds=seconds, poll_seconds=poll_seconds)
+
+
+def wait_for_steady_state(
+    ecs: Any, cluster: str, specs: Sequence[ServiceSpec], *, seconds: float, poll_seconds: float = POLL_SECONDS
+) -> None:
+    """Wait until every service runs what it should. Raise `Refusal` with the reason when one fails or is too slow."""
+    deadline = time.monotonic() + seconds
+    while True:
+        services = _describe(ecs, cluster, [spec.name for spec in specs])
+        waiting = []
+        for spec in specs:
+            service = services.get(spec.name)
+            if service is None:
+                raise Refusal(
+                    f"The ECS service {spec.name!r} disappeared from the cluster {cluster!r} while it was waited for. "
+                    "Run this playbook again."
+                )
+            failure = rollout_failure(service, spec.task_definition)
+            if failure:
+                raise Refusal(_explain(ecs, cluster, service, failure))
+            if not is_steady(service, spec.task_definition):
+                waiting.append(service)
+        if not waiting:
+            return
+        if time.monotonic() >= deadline:
+            reasons = [f"it is not steady after {seconds:.0f} s"] * len(waiting)
+            raise Refusal(
+                "\n".join(_explain(ecs, cluster, *pair) for pair in zip(waiting, reasons, strict=True))
+                + "\nIf it only needs more time, raise ecs_steady_seconds and run this playbook again."
+            )
+        time.sleep(poll_seconds)
+
+
+def is_steady(service: Mapping[str, Any], task_definition: str) -> bool:
+    """Tell whether the one deployment that is left has completed with all its tasks running."""
+    deployments = service.get("deployments", [])
+    return (
+        len(deployments) == 1
+        and service["taskDefinition"] == task_definition
+        and deployments[0].get("rolloutState", "COMPLETED") == "COMPLETED"
+        and service["runningCount"] == service["desiredCount"]
+        and service["pendingCount"] == 0
+    )
+
+
+def rollout_failure(service: Mapping[str, Any], task_definition: str) -> str:
+    """Return why the rollout of `task_definition` has failed for good; an empty string if it has not."""
+    for deployment in service.get("deployments", []):
+        if deployment["taskDefinition"] == task_definition and deployment.get("rolloutState") == "FAILED":
+            return str(deployment.get("rolloutStateReason", "its deployment failed"))
+    if service["taskDefinition"] != task_definition:
+        return (
+            f"it was rolled back to {_short(service['taskDefinition'])}, because {_short(task_definition)} did not "
+            "come up"
+        )
+    return ""
+
+
+def service_drift(service: Mapping[str, Any], spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings that differ, as they are and as they should be."""
+    wanted = spec.settings()
+    current = _current_settings(service)
+    if not spec.autoscaled:
+        wanted["desiredCount"] = spec.desired_count
+    changed = {key: value for key, value in wanted.items() if current.get(key) != value}
+    return {key: current.get(key) for key in changed}, changed
+
+
+def _current_settings(service: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a described service in the form of `ServiceSpec.settings`.
+
+    AWS adds members to nested structures over time (deployment strategy, alarms, lifecycle hooks, ...); only those that
+    are ours are compared.
+    """
+    network = service.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+    deployment = service.get("deploymentConfiguration", {})
+    breaker = deployment.get("deploymentCircuitBreaker", {})
+    return {
+        "taskDefinition": service.get("taskDefinition"),
+        "desiredCount": service.get("desiredCount"),
+        "capacityProviderStrategy": [
+            {
+                "capacityProvider": item["capacityProvider"],
+                "weight": item.get("weight", 0),
+                "base": item.get("base", 0),
+            }
+            for item in service.get("capacityProviderStrategy", [])
+        ],
+        "platformVersion": service.get("platformVersion"),
+        "deploymentConfiguration": {
+            "deploymentCircuitBreaker": {key: breaker.get(key, False) for key in ("enable", "rollback")},
+            "maximumPercent": deployment.get("maximumPercent"),
+            "minimumHealthyPercent": deployment.get("minimumHealthyPercent"),
+        },
+        # Services that are older than this setting do not have it.
+        "availabilityZoneRebalancing": service.get("availabilityZoneRebalancing", "DISABLED"),
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": sorted(network.get("subnets", [])),
+                "securityGroups": sorted(network.get("securityGroups", [])),
+                "assignPublicIp": network.get("assignPublicIp", "DISABLED"),
+            }
+        },
+        "enableExecuteCommand": service.get("enableExecuteCommand", False),
+        "enableECSManagedTags": service.get("enableECSManagedTags", False),
+        "propagateTags": service.get("propagateTags", "NONE"),
+        "loadBalancers": [
+            {key: item.get(key) for key in ("targetGroupArn", "containerName", "containerPort")}
+            for item in service.get("loadBalancers", [])
+        ],
+        "healthCheckGracePeriodSeconds": service.get("healthCheckGracePeriodSeconds"),
+    }
+
+
+def _create(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, plan: Plan) -> None:
+    settings = {**spec.settings(), "desiredCount": spec.desired_count}
+
+    created: dict[str, Any] = {}
+
+    def attempt() -> bool:
+        try:
+            created.update(
+                ecs.create_service(
+                    cluster=cluster,
+                    serviceName=spec.name,
+                    schedulingStrategy="REPLICA",
+                    tags=tag_list(platform_tags(platform, f"{platform}-{spec.name}", spec.tags), "key", "value"),
+                    **settings,
+                )["service"]
+            )
+        except Exception as error:
+            # The first cluster of an account makes this role, and IAM takes some seconds to know it everywhere.
+            if error_code(error) == "InvalidParameterException" and "service linked role" in str(error):
+                return False
+            raise
+        return True
+
+    def create() -> str:
+        wait_until(
+            "the service-linked role AWSServiceRoleForECS to become usable",
+            attempt,
+            seconds=60,
+            advice="Make it with `aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com`.",
+        )
+        return str(created["serviceArn"])
+
+    plan.create(KIND, spec.name, settings, create)
+
+
+def _keep(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, found: Mapping[str, Any], plan: Plan) -> None:
+    current_tags = tag_dict(found.get("tags"))
+    refuse_foreign("ECS service", spec.name, platform, current_tags, "name_prefix")
+    plan.ensure_tags(
+        KIND,
+        spec.name,
+        current_tags,
+        platform_tags(platform, f"{platform}-{spec.name}", spec.tags),
+        lambda new: ecs.tag_resource(resourceArn=found["serviceArn"], tags=tag_list(new, "key", "value")),
+    )
+    before, after = service_drift(found, spec)
+    if not after:
+        return
+    force = {"forceNewDeployment": True} if _STARTS_NEW_TASKS & after.keys() else {}
+    plan.update(
+        KIND,
+        spec.name,
+        before,
+        after,
+        lambda: ecs.update_service(cluster=cluster, service=spec.name, **after, **force),
+    )
+
+
+def _wait_for_removal(ecs: Any, cluster: str, names: Sequence[str], *, seconds: float, poll_seconds: float) -> None:
+    def gone() -> bool:
+        return all(service["status"] == "INACTIVE" for service in _describe(ecs, cluster, names).values())
+
+    wait_until(
+        f"the tasks of the ECS services {', '.join(names)} to stop",
+        gone,
+        seconds=seconds,
+        interval=poll_seconds,
+        advice="Run this playbook again: it goes on where it was.",
+    )
+
+
+def _describe(ecs: Any, cluster: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the services by name; those that do not exist are missing."""
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(names), _SERVICES_PER_CALL):
+        answer = ecs.describe_services(
+            cluster=cluster, services=list(names[start : start + _SERVICES_PER_CALL]), include=["TAGS"]
+        )
+        found |= {service["serviceName"]: service for service in answer["services"]}
+    return found
+
+
+def _explain(ecs: Any, cluster: str, service: Mapping[str, Any], failure: str) -> str:
+    """Return a message with what AWS knows about a failed rollout: counts, events, and why tasks stopped."""
+    name = service["serviceName"]
+    lines = [
+        f"The ECS service {name!r} failed: {failure} (running {service['runningCount']}, pending "
+        f"{service['pendingCount']}, desired {service['desiredCount']})."
+    ]
+    events = [event["message"] for event in service.get("events", [])[:_EVENTS_SHOWN]]
+    if events:
+        lines += ["Latest events:", *(f"  - {message}" for message in events)]
+    stopped = stopped_task_reasons(ecs, cluster, name)
+    if stopped:
+        lines += ["Stopped tasks:", *(f"  - {reason}" for reason in stopped)]
+    lines.append(f"What its containers printed: aws logs tail /ecs/{cluster}/{name} --since 15m")
+    return "\n".join(lines)
+
+
+def stopped_task_reasons(ecs: Any, cluster: str, service: str) -> list[str]:
+    """Return, for the tasks of a service that stopped last, one line that says why."""
+    arns = ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus="STOPPED")["taskArns"]
+    if not arns:
+        return []
+    tasks = ecs.describe_tasks(cluster=cluster, tasks=arns[:100])["tasks"]
+    newest = sorted(tasks, key=lambda task: str(task.get("stoppedAt", "")), reverse=True)
+    return [_stop_reason(task) for task in newest[:_STOPPED_TASKS_SHOWN]]
+
+
+def _stop_reason(task: Mapping[str, Any]) -> str:
+    containers = []
+    for container in task.get("containers", []):
+        code = container.get("exitCode")
+        facts = [container.get("reason", ""), "" if code is None else f"exit code {code}"]
+        text = ", ".join(fact for fact in facts if fact)
+        if text:
+            containers.append(f"{container.get('name', 'container')}: {text}")
+    parts = [task.get("stopCode", ""), task.get("stoppedReason", ""), *containers]
+    return f"{task['taskArn'].rpartition('/')[2]}: " + "; ".join(part for part in parts if part)
+
+
+def _short(task_definition: str) -> str:
+    return task_definition.rpartition("/")[2]

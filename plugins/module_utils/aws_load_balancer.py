@@ -1,0 +1,436 @@
+"""The application load balancer in front of the web servers: target group, balancer, listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .aws_plan import (
+    Plan,
+    Refusal,
+    ensure_tags,
+    error_code,
+    is_pending,
+    platform_tags,
+    refuse_foreign,
+    retry_while,
+    tag_dict,
+    tag_list,
+    wait_until,
+)
+
+BALANCER, GROUP, LISTENER = "load-balancer", "target-group", "listener"
+PENDING_DNS_NAME = "pending.invalid"
+"""Host name reported in check mode; RFC 2606 reserves .invalid, so that nothing can ever connect to it."""
+
+_ACTIVE_SECONDS = 600
+_GONE_SECONDS = 300
+# A target group, or a certificate, is still "in use" for a moment after the listener that used it has gone.
+_IN_USE = frozenset({"ResourceInUse", "ResourceInUseException", "DependencyViolation"})
+
+
+@dataclass(frozen=True)
+class BalancerSpec:
+    """What the load balancer should look like. Ports are TCP ports; periods are in seconds."""
+
+    platform: str
+    name: str
+    target_group: str
+    vpc_id: str
+    subnet_ids: tuple[str, ...]
+    security_group_id: str
+    public: bool
+    certificate_arn: str
+    """ACM certificate; empty for plain HTTP."""
+    ssl_policy: str
+    target_port: int
+    health_check_path: str
+    health_check_interval: int
+    idle_timeout: int
+    deregistration_delay: int
+    deletion_protection: bool
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        """The scheme in AWS's words."""
+        return "internet-facing" if self.public else "internal"
+
+    def listeners(self, target_group_arn: str) -> dict[int, dict[str, Any]]:
+        """Return the wanted listeners by port, in the form of CreateListener."""
+        forward = [{"Type": "forward", "TargetGroupArn": target_group_arn}]
+        if not self.certificate_arn:
+            return {80: {"Protocol": "HTTP", "DefaultActions": forward}}
+        redirect = {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}
+        return {
+            80: {"Protocol": "HTTP", "DefaultActions": [{"Type": "redirect", "RedirectConfig": redirect}]},
+            443: {
+                "Protocol": "HTTPS",
+                "SslPolicy": self.ssl_policy,
+                "Certificates": [{"CertificateArn": self.certificate_arn}],
+                "DefaultActions": forward,
+            },
+        }
+
+
+def ensure_load_balancer(elb: Any, spec: BalancerSpec, plan: Plan) -> tuple[str, str, str]:
+    """Bring everything to the state of `spec`; return ARN of target group, ARN and DNS name of the balancer."""
+    target_group_arn = _ensure_target_group(elb, spec, plan)
+    found = _find_balancer(elb, spec.name)
+    if found is not None:
+        refuse_foreign("Load balancer", spec.name, spec.platform, _tags(elb, found["LoadBalancerArn"]), "name_prefix")
+        reason = _replacement_reason(found, spec)
+        if reason:
+            _refuse_protected(elb, found, f"must be replaced, because {reason}")
+            plan.remove(BALANCER, spec.name, {"reason": reason}, lambda: _delete_balancer(elb, found))
+            found = None
+    if found is None:
+        arn = plan.create(BALANCER, spec.name, _settings(spec), lambda: _create_balancer(elb, spec))
+    else:
+        arn = found["LoadBalancerArn"]
+        _keep_balancer(elb, spec, found, plan)
+    plan.update_if_different(
+        BALANCER,
+        spec.name,
+        {} if is_pending(arn) else _attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=arn)),
+        _balancer_attributes(spec),
+        lambda new: elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=tag_list(new)),
+    )
+    _ensure_listeners(elb, spec, arn, target_group_arn, plan)
+    if is_pending(arn):
+        return target_group_arn, arn, PENDING_DNS_NAME
+    return target_group_arn, arn, _wait_until_active(elb, spec.name)
+
+
+def remove_load_balancer(elb: Any, platform: str, name: str, target_group: str, plan: Plan) -> None:
+    """Remove the balancer with its listeners, then the target group."""
+    found = _find_balancer(elb, name)
+    if found is not None:
+        refuse_foreign("Load balancer", name, platform, _tags(elb, found["LoadBalancerArn"]), "name_prefix")
+        _refuse_protected(elb, found, "should be removed")
+        plan.remove(BALANCER, name, {"scheme": found["Scheme"]}, lambda: _delete_balancer(elb, found))
+    group = _find_target_group(elb, target_group)
+    if group is not None:
+        arn = group["TargetGroupArn"]
+        refuse_foreign("Target group", target_group, platform, _tags(elb, arn), "name_prefix")
+        plan.remove(
+            GROUP,
+            target_group,
+            {"port": group["Port"]},
+            lambda: retry_while(
+                _IN_USE,
+                f"the target group {target_group!r} to come out of use",
+                lambda: elb.delete_target_group(TargetGroupArn=arn),
+                seconds=_GONE_SECONDS,
+            ),
+        )
+
+
+# -- target group ----------------------------------------------------------------------------------------------
+
+
+def _health_check(spec: BalancerSpec) -> dict[str, Any]:
+    return {
+        "HealthCheckEnabled": True,
+        "HealthCheckProtocol": "HTTP",
+        "HealthCheckPort": "traffic-port",
+        "HealthCheckPath": spec.health_check_path,
+        "HealthCheckIntervalSeconds": spec.health_check_interval,
+        "HealthCheckTimeoutSeconds": max(2, spec.health_check_interval // 2),
+        "HealthyThresholdCount": 2,
+        "UnhealthyThresholdCount": 3,
+        "Matcher": {"HttpCode": "200"},
+    }
+
+
+def _ensure_target_group(elb: Any, spec: BalancerSpec, plan: Plan) -> str:
+    name, tags = spec.target_group, platform_tags(spec.platform, spec.target_group, spec.tags)
+    fixed = {"Protocol": "HTTP", "Port": spec.target_port, "VpcId": spec.vpc_id, "TargetType": "ip"}
+    found = _find_target_group(elb, name)
+    if found is None:
+        arn = plan.create(
+            GROUP,
+            name,
+            {**fixed, **_health_check(spec)},
+            lambda: str(
+                elb.create_target_group(Name=name, **fixed, **_health_check(spec), Tags=tag_list(tags))["TargetGroups"][
+                    0
+                ]["TargetGroupArn"]
+            ),
+        )
+    else:
+        arn = str(found["TargetGroupArn"])
+        _keep_target_group(elb, spec, found, fixed, tags, plan)
+    plan.update_if_different(
+        GROUP,
+        name,
+        {} if is_pending(arn) else _attributes(elb.describe_target_group_attributes(TargetGroupArn=arn)),
+        {"deregistration_delay.timeout_seconds": str(spec.deregistration_delay), "stickiness.enabled": "false"},
+        lambda new: elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=tag_list(new)),
+    )
+    return arn
+
+
+def _keep_target_group(
+    elb: Any,
+    spec: BalancerSpec,
+    found: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    tags: Mapping[str, str],
+    plan: Plan,
+) -> None:
+    name, arn = spec.target_group, found["TargetGroupArn"]
+    current_tags = _tags(elb, arn)
+    refuse_foreign("Target group", name, spec.platform, current_tags, "name_prefix")
+    wrong = {key: found.get(key) for key, value in fixed.items() if found.get(key) != value}
+    if wrong:
+        wanted = {key: fixed[key] for key in wrong}
+        raise Refusal(
+            f"The target group {name!r} has {wrong}, wanted is {wanted}, and AWS cannot change that. Remove load "
+            "balancer and services with `ansible-playbook playbooks/destroy.yml --tags autoscaling,ecs,alb`, then run "
+            "site.yml again; the UI is away in between."
+        )
+    ensure_tags(
+        plan,
+        GROUP,
+        name,
+        current_tags,
+        tags,
+        lambda new: elb.add_tags(ResourceArns=[arn], Tags=tag_list(new)),
+    )
+    plan.update_if_different(
+        GROUP,
+        name,
+        {**found, "Matcher": {"HttpCode": found.get("Matcher", {}).get("HttpCode")}},
+        _health_check(spec),
+        lambda new: elb.modify_target_group(TargetGroupArn=arn, **new),
+    )
+
+
+def _find_target_group(elb: Any, name: str) -> dict[str, Any] | None:
+    return _first(lambda: elb.describe_target_groups(Names=[name])["TargetGroups"], "TargetGroupNotFound")
+
+
+# -- balancer --------------------------------------------------------------------------------------------------
+
+
+def _settings(spec: BalancerSpec) -> dict[str, Any]:
+    return {
+        "Scheme": spec.scheme,
+        "Subnets": sorted(spec.subnet_ids),
+        "SecurityGroups": [spec.security_group_id],
+        "IpAddressType": "ipv4",
+    }
+
+
+def _balancer_attributes(spec: BalancerSpec) -> dict[str, str]:
+    return {
+        "deletion_protection.enabled": str(spec.deletion_protection).lower(),
+        "idle_timeout.timeout_seconds": str(spec.idle_timeout),
+        "routing.http.drop_invalid_header_fields.enabled": "true",
+    }
+
+
+def _replacement_reason(found: Mapping[str, Any], spec: BalancerSpec) -> str:
+    if found["Scheme"] != spec.scheme:
+        return f"its scheme is {found['Scheme']!r} and should be {spec.scheme!r}, which AWS cannot change in place"
+    if found["VpcId"] != spec.vpc_id:
+        return f"it is in {found['VpcId']} and should be in {spec.vpc_id}"
+    return ""
+
+
+def _create_balancer(elb: Any, spec: BalancerSpec) -> str:
+    tags = tag_list(platform_tags(spec.platform, spec.name, spec.tags))
+    balancer = elb.create_load_balancer(Name=spec.name, Type="application", Tags=tags, **_settings(spec))
+    return str(balancer["LoadBalancers"][0]["LoadBalancerArn"])
+
+
+def _keep_balancer(elb: Any, spec: BalancerSpec, found: Mapping[str, Any], plan: Plan) -> None:
+    arn, name = found["LoadBalancerArn"], spec.name
+    ensure_tags(
+        plan,
+        BALANCER,
+        name,
+        _tags(elb, arn),
+        platform_tags(spec.platform, name, spec.tags),
+        lambda new: elb.add_tags(ResourceArns=[arn], Tags=tag_list(new)),
+    )
+    wanted = _settings(spec)
+    plan.update_if_different(
+        BALANCER,
+        name,
+        {"Subnets": sorted(zone["SubnetId"] for zone in found["AvailabilityZones"])},
+        {"Subnets": wanted["Subnets"]},
+        lambda new: elb.set_subnets(LoadBalancerArn=arn, **new),
+    )
+    plan.update_if_different(
+        BALANCER,
+        name,
+        {"SecurityGroups": sorted(found.get("SecurityGroups", []))},
+        {"SecurityGroups": wanted["SecurityGroups"]},
+        lambda new: elb.set_security_groups(LoadBalancerArn=arn, **new),
+    )
+    plan.update_if_different(
+        BALANCER,
+        name,
+        {"IpAddressType": found.get("IpAddressType", "ipv4")},
+        {"IpAddressType": wanted["IpAddressType"]},
+        lambda new: elb.set_ip_address_type(LoadBalancerArn=arn, **new),
+    )
+
+
+def _delete_balancer(elb: Any, found: Mapping[str, Any]) -> None:
+    name, arn = found["LoadBalancerName"], found["LoadBalancerArn"]
+    # One by one, so that nothing refers to the target group any more when the balancer has gone.
+    for listener in _listeners(elb, arn):
+        elb.delete_listener(ListenerArn=listener["ListenerArn"])
+    elb.delete_load_balancer(LoadBalancerArn=arn)
+    wait_until(
+        f"the load balancer {name!r} to be deleted",
+        lambda: _find_balancer(elb, name) is None,
+        seconds=_GONE_SECONDS,
+    )
+
+
+def _refuse_protected(elb: Any, found: Mapping[str, Any], what: str) -> None:
+    attributes = _attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=found["LoadBalancerArn"]))
+    if attributes.get("deletion_protection.enabled") == "true":
+        raise Refusal(
+            f"The load balancer {found['LoadBalancerName']!r} {what}, but it is protected against deletion. Take the "
+            "protection away with `aws elbv2 modify-load-balancer-attributes --load-balancer-arn "
+            f"{found['LoadBalancerArn']} --attributes Key=deletion_protection.enabled,Value=false`, then run this "
+            "playbook again."
+        )
+
+
+def _wait_until_active(elb: Any, name: str) -> str:
+    dns_name: list[str] = []
+
+    def active() -> bool:
+        found = _find_balancer(elb, name)
+        if found is None:
+            raise Refusal(f"The load balancer {name!r} disappeared while it was waited for. Run this playbook again.")
+        state = found["State"]
+        if state["Code"] == "failed":
+            raise Refusal(f"The load balancer {name!r} failed to start: {state.get('Reason', 'no reason given')}.")
+        dns_name[:] = [str(found["DNSName"])]
+        return bool(state["Code"] != "provisioning")
+
+    wait_until(f"the load balancer {name!r} to become active", active, seconds=_ACTIVE_SECONDS)
+    return dns_name[0]
+
+
+def _find_balancer(elb: Any, name: str) -> dict[str, Any] | None:
+    return _first(lambda: elb.describe_load_balancers(Names=[name])["LoadBalancers"], "LoadBalancerNotFound")
+
+
+# -- listeners -------------------------------------------------------------------------------------------------
+
+
+def _ensure_listeners(elb: Any, spec: BalancerSpec, balancer_arn: str, target_group_arn: str, plan: Plan) -> None:
+    current = {} if is_pending(balancer_arn) else {item["Port"]: item for item in _listeners(elb, balancer_arn)}
+    wanted = spec.listeners(target_group_arn)
+    for port, settings in wanted.items():
+        name = f"{spec.name}:{port}"
+        tags = platform_tags(spec.platform, name, spec.tags)
+        found = current.get(port)
+        if found is None:
+            plan.create(
+                LISTENER,
+                name,
+                settings,
+                lambda port=port, settings=settings, tags=tags: str(  # type: ignore[misc]
+                    elb.create_listener(LoadBalancerArn=balancer_arn, Port=port, Tags=tag_list(tags), **settings)[
+                        "Listeners"
+                    ][0]["ListenerArn"]
+                ),
+            )
+            continue
+        _keep_listener(elb, name, found, settings, tags, plan)
+    # Whatever else listens here opens the UI in a way that nobody wrote down.
+    for port, found in current.items():
+        if port not in wanted:
+            plan.remove(
+                LISTENER,
+                f"{spec.name}:{port}",
+                {"Protocol": found["Protocol"]},
+                lambda found=found: elb.delete_listener(ListenerArn=found["ListenerArn"]),
+            )
+
+
+def _keep_listener(
+    elb: Any,
+    name: str,
+    found: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    tags: Mapping[str, str],
+    plan: Plan,
+) -> None:
+    arn = found["ListenerArn"]
+    ensure_tags(
+        plan,
+        LISTENER,
+        name,
+        _tags(elb, arn),
+        tags,
+        lambda new: elb.add_tags(ResourceArns=[arn], Tags=tag_list(new)),
+    )
+    current = {
+        "Protocol": found["Protocol"],
+        "SslPolicy": found.get("SslPolicy"),
+        "Certificates": [{"CertificateArn": item["CertificateArn"]} for item in found.get("Certificates", [])[:1]],
+        "DefaultActions": [_essential(action) for action in found["DefaultActions"]],
+    }
+    # Everything at once: HTTPS without a certificate, for example, is not accepted in between.
+    plan.update_if_different(
+        LISTENER, name, current, settings, lambda _: elb.modify_listener(ListenerArn=arn, **settings)
+    )
+    for rule in elb.describe_rules(ListenerArn=arn)["Rules"]:
+        if not rule["IsDefault"]:
+            plan.remove(
+                "listener-rule",
+                f"{name} priority {rule['Priority']}",
+                {"Conditions": rule.get("Conditions", []), "Actions": rule.get("Actions", [])},
+                lambda rule=rule: elb.delete_rule(RuleArn=rule["RuleArn"]),
+            )
+
+
+def _essential(action: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an action without what AWS fills in: the long form of a forward, and a redirect's unchanged parts."""
+    if action["Type"] == "forward":
+        arn = action.get("TargetGroupArn")
+        if arn is None:
+            groups = action.get("ForwardConfig", {}).get("TargetGroups", [])
+            arn = groups[0]["TargetGroupArn"] if len(groups) == 1 else None
+        return {"Type": "forward", "TargetGroupArn": arn}
+    if action["Type"] == "redirect":
+        unchanged = {"Host": "#{host}", "Path": "/#{path}", "Query": "#{query}"}
+        config = {key: value for key, value in action["RedirectConfig"].items() if unchanged.get(key) != value}
+        return {"Type": "redirect", "RedirectConfig": config}
+    return dict(action)
+
+
+def _listeners(elb: Any, balancer_arn: str) -> list[dict[str, Any]]:
+    pages = elb.get_paginator("describe_listeners").paginate(LoadBalancerArn=balancer_arn)
+    return [listener for page in pages for listener in page["Listeners"]]
+
+
+# -- shared ----------------------------------------------------------------------------------------------------
+
+
+def _attributes(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {item["Key"]: str(item.get("Value", "")) for item in answer["Attributes"]}
+
+
+def _tags(elb: Any, arn: str) -> dict[str, str]:
+    return tag_dict(elb.describe_tags(ResourceArns=[arn])["TagDescriptions"][0]["Tags"])
+
+
+def _first(call: Any, not_found: str) -> dict[str, Any] | None:
+    try:
+        return dict(call()[0])
+    except Exception as error:
+        if error_code(error) in (not_found, f"{not_found}Exception"):
+            return None
+        raise
