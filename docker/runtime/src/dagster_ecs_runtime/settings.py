@@ -1,0 +1,119 @@
+"""Settings of the container program, read from the environment once, at the edge."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json import loads
+from pathlib import Path
+
+SERVICES = ("webserver", "daemon")
+
+STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Injected S3 credentials. They are for the poller: in a child's environment they would outrank the task role."""
+
+
+class SettingsError(ValueError):
+    """A variable is missing or wrong; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the program takes from its environment. Times are in seconds, paths absolute."""
+
+    service: str
+    bucket: str
+    prefix: str
+    region: str | None
+    endpoint_url: str | None
+    home: Path
+    releases_dir: Path
+    run_dir: Path
+    storage_dir: Path
+    image_dir: Path
+    bind_host: str
+    webserver_port: int
+    health_port: int
+    poll_seconds: float
+    stale_seconds: float
+    canary_seconds: float
+    stop_seconds: float
+    environment: str
+    task_id: str
+
+
+def read(service: str, env: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of ``service`` or raise SettingsError."""
+    if service not in SERVICES:
+        raise SettingsError(f"{service!r} is not a service; valid choices: {', '.join(SERVICES)}")
+    bucket = env.get("DAGSTER_S3_BUCKET", "")
+    if not bucket:
+        raise SettingsError(
+            "DAGSTER_S3_BUCKET is not set: it names the S3 bucket that holds the DAG releases. "
+            "Set it in the task definition (the Ansible role `ecs` does), for example DAGSTER_S3_BUCKET=my-dags."
+        )
+    prefix = env.get("DAGSTER_S3_PREFIX", "")
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    return Settings(
+        service=service,
+        bucket=bucket,
+        prefix=prefix,
+        region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"),
+        endpoint_url=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
+        home=_path(env, "DAGSTER_HOME", "/var/lib/dagster/home"),
+        releases_dir=_path(env, "DAGSTER_RELEASES_DIR", "/var/lib/dagster/releases"),
+        run_dir=_path(env, "DAGSTER_RUN_DIR", "/run/dagster"),
+        storage_dir=_path(env, "DAGSTER_STORAGE_DIR", "/mnt/dagster"),
+        image_dir=_path(env, "DAGSTER_IMAGE_DIR", "/opt/dagster"),
+        bind_host=env.get("DAGSTER_BIND_HOST", "0.0.0.0"),  # noqa: S104, a task has a network of its own
+        webserver_port=int(_number(env, "DAGSTER_WEBSERVER_PORT", 3000, 1)),
+        health_port=int(_number(env, "DAGSTER_HEALTH_PORT", 8080, 1)),
+        poll_seconds=_number(env, "DAGSTER_POLL_SECONDS", 10, 0.1),
+        stale_seconds=_number(env, "DAGSTER_STALE_SECONDS", 900, 1),
+        canary_seconds=_number(env, "DAGSTER_CANARY_SECONDS", 180, 1),
+        stop_seconds=_number(env, "DAGSTER_STOP_SECONDS", 25, 1),
+        environment=env.get("DAGSTER_ENVIRONMENT", ""),
+        task_id=_task_id(env),
+    )
+
+
+def child_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment for Dagster's processes: ours without the injected S3 keys."""
+    return {name: value for name, value in env.items() if name not in STATIC_KEYS}
+
+
+def _path(env: Mapping[str, str], name: str, default: str) -> Path:
+    path = Path(env.get(name) or default)
+    if not path.is_absolute():
+        raise SettingsError(f"{name}={str(path)!r} is not an absolute path, as in {name}={default}")
+    return path
+
+
+def _number(env: Mapping[str, str], name: str, default: float, least: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = least - 1
+    if not number >= least:
+        raise SettingsError(f"{name}={text!r} is not a number of at least {least:g}, as in {name}={default:g}")
+    return number
+
+
+def _task_id(env: Mapping[str, str]) -> str:
+    """Return the ECS task id, or the host name where there is no task metadata endpoint.
+
+    The endpoint is that of "Amazon ECS task metadata endpoint version 4" in the ECS Developer Guide.
+    """
+    base = env.get("ECS_CONTAINER_METADATA_URI_V4")
+    if base:
+        try:
+            with urllib.request.urlopen(f"{base}/task", timeout=5) as answer:  # noqa: S310, set by the ECS agent
+                return str(loads(answer.read())["TaskARN"]).rsplit("/", 1)[-1]
+        except (OSError, ValueError, KeyError):
+            pass  # an id for the log lines is not worth a failed start
+    return socket.gethostname()

@@ -1,0 +1,93 @@
+"""What a task knows of itself, shared between the supervisor's threads; health and log lines are views of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from . import events
+from .settings import Settings
+
+
+@dataclass
+class State:
+    """Release, target and errors of this task. Change it inside ``with state.change():`` only."""
+
+    settings: Settings
+    release: str | None = None
+    target: str | None = None
+    previous: str | None = None
+    rejected: str | None = None
+    error: str | None = None
+    swapping: bool = False
+    serving_since: datetime | None = None
+    swap_seconds: float | None = None
+    first_sync_done: bool = False
+    last_sync: float | None = None
+    started: float = field(default_factory=time.monotonic)
+    sync_failures: int = 0
+    canary_rejections: int = 0
+    children: dict[str, int] = field(default_factory=dict)
+    main_child_up: bool = False
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def change(self) -> threading.RLock:
+        """Return the lock to hold while changing several fields together."""
+        return self._lock
+
+    def sync_age(self) -> float:
+        """Return the seconds since S3 was last read with success, or since the start if it never was."""
+        return time.monotonic() - (self.last_sync if self.last_sync is not None else self.started)
+
+    def status(self) -> str:
+        """Return waiting, serving, swapping, rejected or stale."""
+        if self.sync_age() > self.settings.stale_seconds:
+            return "stale"
+        if self.swapping:
+            return "swapping"
+        if self.rejected is not None:
+            return "rejected"
+        return "serving" if self.release is not None else "waiting"
+
+    def live(self) -> bool:
+        """Return whether the supervisor does its work; answering is the proof."""
+        return True
+
+    def ready(self) -> bool:
+        """Return whether Dagster's process runs and S3 has been read at least once."""
+        return self.first_sync_done and self.main_child_up
+
+    def fresh(self) -> bool:
+        """Return whether S3 was read within ``stale_seconds``."""
+        return self.last_sync is not None and self.sync_age() <= self.settings.stale_seconds
+
+    def healthy(self) -> bool:
+        """Return what the ECS health check asks: ready, and not stale past the setting."""
+        return self.ready() and self.fresh()
+
+    def report(self) -> dict[str, Any]:
+        """Return the state as the fields of a release_state line and of /health."""
+        with self._lock:
+            age = (events.now() - self.serving_since).total_seconds() if self.serving_since else None
+            return {
+                "service": self.settings.service,
+                "environment": self.settings.environment,
+                "task_id": self.settings.task_id,
+                "status": self.status(),
+                "release": self.release,
+                "target": self.target,
+                "previous": self.previous,
+                "rejected": self.rejected,
+                "error": self.error,
+                "serving_since": events.timestamp(self.serving_since) if self.serving_since else None,
+                "release_age_seconds": None if age is None else round(age, 3),
+                "sync_age_seconds": round(self.sync_age(), 3),
+                "swap_seconds": self.swap_seconds,
+                "sync_failures": self.sync_failures,
+                "canary_rejections": self.canary_rejections,
+            }
