@@ -313,18 +313,24 @@ class _Builder:
 
     def route_table(self, suffix: str, subnet_ids: list[str]) -> _RouteTable:
         kind, name = "route-table", self.name(suffix)
-        # Asked with the subnets' associations: a subnet may have been tied to some other table behind our back.
+        # All tables of the VPC: a subnet may have been tied to some other one behind our back.
+        tables = self._route_tables_of_vpc()
         found = [
             table
-            for table in self.find("describe_route_tables", "RouteTables")
-            if tag_dict(table.get("Tags")).get("Name") == name
+            for table in tables
+            if {"Name": name, PLATFORM_TAG: self.spec.platform}.items() <= tag_dict(table.get("Tags")).items()
         ]
         if found:
             table = _RouteTable(found[0]["RouteTableId"], name, found[0].get("Routes", []))
             self.keep_tags(kind, name, table.id, found[0])
         else:
             table = _RouteTable(self.plan.create(kind, name, {}, lambda: self._create_table(name)), name, [])
-        current = self._associations(subnet_ids)
+        current = {
+            association["SubnetId"]: (association["RouteTableAssociationId"], other["RouteTableId"])
+            for other in tables
+            for association in other["Associations"]
+            if association.get("SubnetId") in subnet_ids
+        }
         wrong = [subnet for subnet in subnet_ids if current.get(subnet, ("", ""))[1] != table.id]
         if wrong:
 
@@ -341,19 +347,13 @@ class _Builder:
             self.plan.update(kind, name, {"subnets": before}, {"subnets": subnet_ids}, associate)
         return table
 
-    def _associations(self, subnet_ids: list[str]) -> dict[str, tuple[str, str]]:
-        """Return subnet -> (association id, route table id)."""
-        if any(is_pending(subnet) for subnet in subnet_ids):
-            return {}
-        tables = self.ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": subnet_ids}])[
-            "RouteTables"
-        ]
-        return {
-            association["SubnetId"]: (association["RouteTableAssociationId"], table["RouteTableId"])
-            for table in tables
-            for association in table["Associations"]
-            if association.get("SubnetId") in subnet_ids
-        }
+    def _route_tables_of_vpc(self) -> list[dict[str, Any]]:
+        if is_pending(self.vpc_id):
+            return []
+        pages = self.ec2.get_paginator("describe_route_tables").paginate(
+            Filters=[{"Name": "vpc-id", "Values": [self.vpc_id]}]
+        )
+        return [table for page in pages for table in page["RouteTables"]]
 
     def _create_table(self, name: str) -> str:
         return str(
@@ -594,6 +594,9 @@ class _Builder:
                 self.ec2.get_waiter("nat_gateway_deleted").wait(NatGatewayIds=[gateway_id])
 
             self.plan.remove("nat-gateway", self.name("nat"), {"id": gateway_id}, delete)
+        self.remove_addresses()
+
+    def remove_addresses(self) -> None:
         for address in self._addresses():
             self.plan.remove(
                 "elastic-ip",
@@ -760,7 +763,8 @@ def remove_network(clients: NetworkClients, platform: str, region: str, plan: Pl
     spec = NetworkSpec(platform, "", (), (), region, "", "", "", (), ())
     builder = _Builder(clients, spec, plan)
     ec2 = clients.ec2
-    for vpc in builder.find("describe_vpcs", "Vpcs", vpc_filter=None):
+    vpcs = builder.find("describe_vpcs", "Vpcs", vpc_filter=None)
+    for vpc in vpcs:
         builder.vpc_id = vpc["VpcId"]
         builder.remove_nat_instances()
         builder.remove_nat_gateways()
@@ -780,15 +784,10 @@ def remove_network(clients: NetworkClients, platform: str, region: str, plan: Pl
                 seconds=300,
             ),
         )
-    # What an interrupted run may have left without a VPC around it.
-    _remove_gateways(builder)
-    for address in builder._addresses():
-        plan.remove(
-            "elastic-ip",
-            builder.name("nat"),
-            {"address": address.get("PublicIp")},
-            partial(ec2.release_address, AllocationId=address["AllocationId"]),
-        )
+    if not vpcs:
+        # What an interrupted run may have left behind when the VPC was gone already.
+        _remove_gateways(builder)
+        builder.remove_addresses()
 
 
 def _remove_endpoints(builder: _Builder) -> None:
@@ -872,8 +871,6 @@ def _remove_subnets_and_tables(builder: _Builder) -> None:
 
 def _remove_gateways(builder: _Builder) -> None:
     ec2 = builder.ec2
-    if builder.plan.check_mode and builder.plan.changes and not builder.vpc_id:
-        return
     for gateway in builder.find("describe_internet_gateways", "InternetGateways", vpc_filter=None):
 
         def delete(gateway: dict[str, Any] = gateway) -> None:

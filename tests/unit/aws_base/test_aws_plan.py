@@ -1,0 +1,112 @@
+"""The plan: what it records, what it does, and what it leaves alone in check mode."""
+
+from __future__ import annotations
+
+import pytest
+
+from module_utils.aws_plan import Plan, Refusal, is_pending, refuse_foreign, retry_while, wait_until
+
+
+class AwsError(Exception):
+    """Looks like botocore's ClientError."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.response = {"Error": {"Code": code}}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sleeping advance the clock instead of waiting."""
+    now = [0.0]
+    monkeypatch.setattr("module_utils.aws_plan.time.monotonic", lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("module_utils.aws_plan.time.sleep", sleep)
+
+
+def test_check_mode_records_but_does_not_act() -> None:
+    plan = Plan(check_mode=True)
+
+    def act(*_: object) -> str:
+        raise AssertionError("acted in check mode")
+
+    assert plan.create("vpc", "x", {"cidr": "10.0.0.0/16"}, act) == "pending:vpc/x"
+    plan.update_if_different("vpc", "x", {"dns": False}, {"dns": True}, act)
+    plan.remove("vpc", "y", {}, act)
+    assert [change["action"] for change in plan.changes] == ["create", "update", "remove"]
+
+
+def test_update_gets_only_what_differs() -> None:
+    plan = Plan()
+    calls: list[dict[str, int]] = []
+    current, wanted = {"a": 1, "b": 2, "foreign": 9}, {"a": 1, "b": 3}
+    assert plan.update_if_different("kind", "name", current, wanted, calls.append)
+    assert calls == [{"b": 3}]
+    assert plan.changes[0]["before"] == {"b": 2}
+    assert not plan.update_if_different("kind", "name", wanted, wanted, calls.append)
+
+
+def test_tags_of_others_stay() -> None:
+    plan = Plan()
+    calls: list[dict[str, str]] = []
+    plan.ensure_tags("kind", "name", {"ours": "old", "theirs": "1"}, {"ours": "new"}, calls.append)
+    assert calls == [{"ours": "new"}]
+    plan.ensure_tags("kind", "name", {"ours": "new", "theirs": "1"}, {"ours": "new"}, calls.append)
+    assert len(calls) == 1
+
+
+def test_results_show_each_change_as_a_diff() -> None:
+    plan = Plan()
+    plan.create("vpc", "x", {"cidr": "10.0.0.0/16"}, lambda: "vpc-1")
+    results = plan.results()
+    assert results["changed"] is True
+    assert results["diff"][0] == {
+        "before_header": "vpc x",
+        "after_header": "vpc x (create)",
+        "before": {},
+        "after": {"cidr": "10.0.0.0/16"},
+    }
+    assert Plan().results() == {"changed": False, "changes": [], "diff": []}
+
+
+def test_pending_ids_are_recognised_also_inside_an_arn() -> None:
+    assert is_pending("arn:aws:efs:::file-system/pending:efs/x")
+    assert not is_pending("vpc-1")
+    assert not is_pending(None)
+
+
+@pytest.mark.parametrize("tags", [{}, {"dagster-platform": "other"}])
+def test_a_foreign_resource_is_refused_with_a_way_out(tags: dict[str, str]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        refuse_foreign("IAM role", "x-task", "x", tags, "name_prefix")
+    message = str(refusal.value)
+    assert "IAM role 'x-task' exists already" in message
+    assert "Choose another name_prefix" in message
+    assert "add the tag dagster-platform=x" in message
+
+
+def test_waiting_ends_with_a_message() -> None:
+    with pytest.raises(Refusal, match=r"Waited 60 s for the moon, in vain\. Look up\."):
+        wait_until("the moon", lambda: False, seconds=60, advice="Look up.")
+
+
+def test_retrying_ends_when_aws_gives_way() -> None:
+    answers = iter([AwsError("DependencyViolation"), AwsError("DependencyViolation"), None])
+
+    def act() -> None:
+        if error := next(answers):
+            raise error
+
+    retry_while(frozenset({"DependencyViolation"}), "it", act, seconds=60)
+    assert next(answers, "used up") == "used up"
+
+
+def test_retrying_does_not_hide_other_errors() -> None:
+    def act() -> None:
+        raise AwsError("UnauthorizedOperation")
+
+    with pytest.raises(AwsError, match="UnauthorizedOperation"):
+        retry_while(frozenset({"DependencyViolation"}), "it", act, seconds=60)
