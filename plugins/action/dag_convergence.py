@@ -60,7 +60,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class State:
-    """One ``release_state`` line; ``at`` is in seconds since 1970."""
+    """One ``release_state`` line; ``at`` and ``serving_since`` are in seconds since 1970."""
 
     at: float
     status: str
@@ -68,6 +68,7 @@ class State:
     target: str | None
     rejected: str | None
     error: str | None
+    serving_since: float
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,12 @@ class Watch:
         running = []
         for start in range(0, len(arns), 100):
             described = self.ecs.describe_tasks(cluster=self.wanted.cluster, tasks=arns[start : start + 100])
-            running += [task["taskArn"] for task in described["tasks"] if task["lastStatus"] == "RUNNING"]
+            # The group is asked once more, because the emulator's ListTasks ignores the service's name.
+            running += [
+                task["taskArn"]
+                for task in described["tasks"]
+                if task["lastStatus"] == "RUNNING" and task.get("group") == f"service:{service}"
+            ]
         return [arn.rsplit("/", 1)[1] for arn in running]
 
     def _read(self, log_group: str) -> None:
@@ -184,8 +190,8 @@ class Watch:
             return
         if task not in self.states or state.at >= self.states[task].at:
             self.states[task] = state
-        if state.status == "serving" and state.release == self.wanted.release:
-            self.serving_at[task] = min(state.at, self.serving_at.get(task, state.at))
+        if state.release == self.wanted.release:
+            self.serving_at[task] = min(state.serving_since, self.serving_at.get(task, state.serving_since))
 
 
 def parse_state(event: Mapping[str, Any]) -> State | None:
@@ -196,11 +202,7 @@ def parse_state(event: Mapping[str, Any]) -> State | None:
         return None
     if not isinstance(fields, dict) or fields.get("event") != "release_state":
         return None
-    moment = fields.get("ts")
-    try:
-        at = float(moment) if isinstance(moment, int | float) else parse_time(str(moment))
-    except ValueError:
-        at = float(event["timestamp"]) / 1000
+    at = _moment(fields.get("ts"), float(event["timestamp"]) / 1000)
     return State(
         at=at,
         status=str(fields.get("status")),
@@ -208,7 +210,16 @@ def parse_state(event: Mapping[str, Any]) -> State | None:
         target=fields.get("target"),
         rejected=fields.get("rejected"),
         error=fields.get("error"),
+        serving_since=_moment(fields.get("serving_since"), at),
     )
+
+
+def _moment(value: object, otherwise: float) -> float:
+    """Return a time given as seconds or as ISO 8601 text, in seconds since 1970."""
+    try:
+        return float(value) if isinstance(value, int | float) else parse_time(str(value))
+    except ValueError:
+        return otherwise
 
 
 def parse_time(text: str) -> float:

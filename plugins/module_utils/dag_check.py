@@ -125,4 +125,4 @@ def _explain(verdict: Mapping[str, Any], tree: Tree, root: Path) -> str:
     text = f"location {verdict['location']!r}: {place}: {verdict['error']}"
     if shown:
         text += f"\n{shown}"
-    return text.replace(str(root / "dags"), str(tree.root))
+    return text.replace(str(root / "dags"), str(tree.root)).replace(str(root), "(a copy of the release)")

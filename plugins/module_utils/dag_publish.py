@@ -271,6 +271,7 @@ def explained(bucket: str) -> Iterator[None]:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
+        ConnectionError,
         HTTPClientError,
         NoCredentialsError,
         NoRegionError,
@@ -286,7 +287,7 @@ def explained(bucket: str) -> Iterator[None]:
         ) from error
     except NoRegionError as error:
         raise PublishError("There is no AWS region. Set aws_region in the inventory, or AWS_REGION.") from error
-    except HTTPClientError as error:
+    except (ConnectionError, HTTPClientError) as error:
         raise PublishError(
             f"S3 cannot be reached: {error}. Check the network; on the local platform start it with `make up`. "
             "Then run the same command again."

@@ -37,7 +37,7 @@ DEFAULT_IGNORE = (
     "*.swp",
     "*.tmp",
     "*.bak",
-    "#*#",
+    "\\#*#",
     "*.egg-info/",
     "node_modules/",
     "venv/",

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster_ecs_runtime import manifest as m
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dagster_ecs_runtime import manifest as m
 
 ROOT = Path(__file__).parents[3]
 SHA = "ab" * 32
