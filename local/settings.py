@@ -1,0 +1,104 @@
+"""Where the embedded default lives: one state directory and three loopback ports, chosen by environment variables.
+
+Two platforms with different values run beside each other.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HOST = "127.0.0.1"
+
+STATE = "DAGSTER_LOCAL_STATE"
+AWS_PORT = "DAGSTER_LOCAL_AWS_PORT"
+UI_PORT = "DAGSTER_LOCAL_UI_PORT"
+POSTGRES_PORT = "DAGSTER_LOCAL_POSTGRES_PORT"
+
+
+class LocalError(Exception):
+    """Something the user can put right; its text is the whole message: value, reason, choices, next command."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """State directory (absolute) and TCP ports on 127.0.0.1."""
+
+    state: Path
+    aws_port: int = 4566
+    ui_port: int = 3000
+    postgres_port: int = 54320
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings; an unset or empty variable means the default.
+
+        Raises:
+            LocalError: a port is no number between 1 and 65535, or one port is asked for twice.
+        """
+        # A relative directory is relative to the checkout, so that it is the same one from every working directory.
+        settings = cls(
+            state=(REPOSITORY / (environ.get(STATE) or ".local")).resolve(),
+            aws_port=_port(environ, AWS_PORT, cls.aws_port),
+            ui_port=_port(environ, UI_PORT, cls.ui_port),
+            postgres_port=_port(environ, POSTGRES_PORT, cls.postgres_port),
+        )
+        if len({settings.aws_port, settings.ui_port, settings.postgres_port}) < 3:
+            raise LocalError(
+                f"{AWS_PORT}={settings.aws_port}, {UI_PORT}={settings.ui_port} and {POSTGRES_PORT}="
+                f"{settings.postgres_port} must be three different ports. Change one, e.g. `{UI_PORT}=3001 make up`."
+            )
+        return settings
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that select this platform, for child processes."""
+        return {
+            STATE: str(self.state),
+            AWS_PORT: str(self.aws_port),
+            UI_PORT: str(self.ui_port),
+            POSTGRES_PORT: str(self.postgres_port),
+        }
+
+    def create_state(self) -> None:
+        """Create the state directory, for its owner only: it holds generated passwords and the emulated account."""
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def logs(self) -> Path:
+        """Directory of the background processes' logs, one file each."""
+        return self.state / "logs"
+
+    @property
+    def aws_url(self) -> str:
+        """Endpoint of the AWS emulator."""
+        return f"http://{HOST}:{self.aws_port}"
+
+    @property
+    def ui_url(self) -> str:
+        """Address of Dagster's web UI."""
+        return f"http://{HOST}:{self.ui_port}"
+
+
+def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
+    text = environ.get(variable) or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise LocalError(
+            f"{variable}={text!r} is no TCP port: it must be a number between 1 and 65535. "
+            f"Choose another, e.g. `{variable}={default} make up`, or unset it for the default {default}."
+        )
+    return int(text)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ``count`` different TCP ports that nothing listens on at this moment on the loopback interface."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
