@@ -23,6 +23,8 @@ _LAST_GOOD = ".last-good-release.json"
 _HEARTBEAT_SECONDS = 60
 _LONGEST_BACK_OFF = 60
 _ERROR_CHARACTERS = 4000
+_CANARY_ATTEMPTS = 3
+"""Tries for a canary that failed outside of the release's own files: a database that is away is no broken DAG."""
 
 
 class Rejected(RuntimeError):
@@ -46,6 +48,7 @@ class Syncer(threading.Thread):
         self._starting: list[CodeServer] = []
         self._locations: tuple[manifest.CodeLocation, ...] = ()
         self._restarts: dict[str, int] = {}
+        self._canary_failures = 0
         self._next_report = 0.0
         self._env = child_environment()
 
@@ -113,12 +116,13 @@ class Syncer(threading.Thread):
             self._state.last_sync = time.monotonic()
         if found.changed:
             self._etag, self._pointer = found.etag, found.pointer
+            self._canary_failures = 0
             with self._state.change():
                 self._state.target = found.pointer.release if found.pointer else None
                 self._state.rejected = None
         pointer = self._pointer
         if pointer is None:
-            self._first_sync_done(error=None)
+            self._first_sync_done()
             return
         if pointer.release in (self._state.release, self._state.rejected):
             with self._state.change():
@@ -138,16 +142,19 @@ class Syncer(threading.Thread):
             self._report()
             if self._state.release is None:
                 self._fall_back(pointer)
-        self._first_sync_done(error=self._state.error)
+        else:
+            with self._state.change():
+                self._state.error = None
+        self._first_sync_done()
 
-    def _first_sync_done(self, error: str | None) -> None:
-        first = not self._state.first_sync_done
+    def _first_sync_done(self) -> None:
+        """From the first answer of S3 on, whatever it was, webserver or daemon may start."""
+        if self._state.first_sync_done:
+            return
+        self._write_workspace()
         with self._state.change():
-            self._state.error = error
             self._state.first_sync_done = True
-        if first:
-            self._write_workspace()
-            self._report()
+        self._report()
 
     def _fall_back(self, pointer: manifest.Pointer) -> None:
         """Serve an older release: a task that is replaced must not go down because of a DAG."""
@@ -177,7 +184,6 @@ class Syncer(threading.Thread):
         began = time.monotonic()
         with self._state.change():
             self._state.swapping = True
-            self._state.error = None
         wanted = self._bucket.manifest(release, version_id)
         directory = self._releases.fetch(wanted, self._stopping.is_set)
         servers = self._start_servers(wanted, directory)
@@ -206,7 +212,7 @@ class Syncer(threading.Thread):
                 for server in list(waiting):
                     code = server.exit_code()
                     if code is not None:
-                        raise Rejected(self._why(server, f"ended with {code} while loading"))
+                        raise self._refusal(server, f"ended with {code} while loading", directory)
                     if server.accepts():
                         waiting.remove(server)
                 if waiting and time.monotonic() > deadline:
@@ -222,6 +228,14 @@ class Syncer(threading.Thread):
 
     def _server(self, location: manifest.CodeLocation, release: str, directory: Path) -> CodeServer:
         return CodeServer(location, release, directory, run_dir=self._settings.run_dir, env=self._env)
+
+    def _refusal(self, server: CodeServer, what: str, directory: Path) -> Exception:
+        """Return Rejected for an error in the release's own files, or when it has come back often enough."""
+        self._canary_failures += 1
+        why = self._why(server, what)
+        if str(directory) in server.tail() or self._canary_failures >= _CANARY_ATTEMPTS:
+            return Rejected(why)
+        return SyncError(why)
 
     @staticmethod
     def _why(server: CodeServer, what: str) -> str:
