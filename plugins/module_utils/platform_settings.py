@@ -97,13 +97,15 @@ def check_settings(settings: Mapping[str, Any], locations: int = 0) -> list[Prob
         for name in REQUIRED
         if name not in present
     ]
-    placeholders = {name for name, value in present.items() if "<" in str(value) and ">" in str(value)}
     problems.extend(
-        Problem(name, present[name], "it still holds a placeholder of the example.", "a value of your own.")
-        for name in sorted(placeholders)
+        Problem(name, value, "it still holds a placeholder of the example.", "a value of your own.")
+        for name, value in present.items()
+        if any(re.fullmatch("<.*>", text) for text in _texts(value))
     )
-    # A placeholder spoils what is derived from it too; it is reported once.
-    usable = {name: value for name, value in present.items() if name not in placeholders}
+    # A placeholder spoils what is derived from it too, which is reported no further.
+    usable = {
+        name: value for name, value in present.items() if not any(re.search("<.*>", text) for text in _texts(value))
+    }
     for name, check in SINGLE_CHECKS.items():
         if name in usable:
             problems.extend(Problem(name, usable[name], why, choices) for why, choices in check(usable[name]))
@@ -399,6 +401,15 @@ def _memory_for_locations(settings: Mapping[str, Any], locations: int) -> Iterat
             f"{locations} code locations need {needed} MiB while a new release takes over from the old one.",
             f"{enough[0]} MiB or more, or fewer code locations.",
         )
+
+
+def _texts(value: Any) -> list[str]:
+    """Return every string in a setting, however deep."""
+    if isinstance(value, Mapping):
+        return [text for item in value.values() for text in _texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _integer(value: Any) -> int | None:
