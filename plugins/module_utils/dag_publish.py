@@ -61,6 +61,10 @@ class PublishError(Exception):
     """The release could not be published; what was served before is still served."""
 
 
+class MissingBucketError(PublishError):
+    """There is no such bucket."""
+
+
 class LostRaceError(PublishError):
     """Somebody else published between reading the pointer and writing it."""
 
@@ -280,7 +284,8 @@ def explained(bucket: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise PublishError(_explain(error, bucket)) from error
+        kind = MissingBucketError if _code(error) == "NoSuchBucket" else PublishError
+        raise kind(_explain(error, bucket)) from error
     except NoCredentialsError as error:
         raise PublishError(
             "There are no AWS credentials. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."

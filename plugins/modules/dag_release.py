@@ -63,7 +63,7 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Reads, compares and validates, and uploads nothing.
+    description: Reads, compares and validates, and uploads nothing. The bucket need not exist yet.
   diff_mode:
     support: full
     description: Lists the files and code locations that are added, changed and removed.
@@ -167,8 +167,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.dag_check import CheckError, CheckSettings, check_tree
 from ansible.module_utils.dag_publish import (
+    Current,
+    MissingBucketError,
     Plan,
     PublishError,
+    Store,
     create_store,
     explained,
     make_plan,
@@ -185,9 +188,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     tree = read_tree(options["path"], options["locations"])
     with explained(options["bucket"]):
         store = create_store(options["bucket"], options["prefix"])
-        current = read_current(store)
-        for warning in current.warnings:
-            module.warn(warning)
+        current = _current(module, store)
         plan = make_plan(store, tree, current)
     if options["validate"] and plan.release != plan.previous:
         check_tree(tree, _check_settings(options))
@@ -204,6 +205,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "moved": published.moved,
         "published_at": published.pointer.published_at,
     }
+
+
+def _current(module: AnsibleModule, store: Store) -> Current:
+    """Read what is served; in check mode the bucket need not exist yet, as on an empty account."""
+    try:
+        with explained(store.bucket):
+            current = read_current(store)
+    except MissingBucketError as error:
+        if not module.check_mode:
+            raise
+        current = Current(None, None, None, warnings=(f"{error} With it, all files would be uploaded.",))
+    for warning in current.warnings:
+        module.warn(warning)
+    return current
 
 
 def _check_settings(options: dict[str, Any]) -> CheckSettings:

@@ -116,6 +116,13 @@ def test_any_directory_check_mode_and_diff(endpoint: str, root: Path) -> None:
     assert locations == [{"name": "sales", "module": "dags.sales"}]
 
 
+def test_check_mode_on_an_empty_account(endpoint: str, root: Path) -> None:
+    output = succeed(endpoint, "--check", "--diff", "-e", json.dumps({"dags_path": str(root)}))
+    assert "There is no bucket" in output
+    assert "+ sales/__init__.py (" in output
+    assert aws_client("s3", endpoint).list_buckets()["Buckets"] == []
+
+
 def test_relative_path_is_relative_to_where_the_user_is(endpoint: str, root: Path) -> None:
     s3 = create_bucket(endpoint)
     succeed(endpoint, "-e", json.dumps({"dags_path": os.path.relpath(root, ROOT)}))
