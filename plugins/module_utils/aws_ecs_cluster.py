@@ -25,7 +25,7 @@ _BUSY = frozenset({"ClusterContainsTasksException", "UpdateInProgressException",
 
 
 def ensure_cluster(
-    ecs: Any, platform: str, name: str, container_insights: str, tags: Mapping[str, str], plan: Plan
+    ecs: Any, platform: str, name: str, plan: Plan, *, container_insights: str, tags: Mapping[str, str]
 ) -> str:
     """Bring the cluster to the wanted state and return its ARN. `container_insights` as in the API."""
     all_tags = platform_tags(platform, name, tags)

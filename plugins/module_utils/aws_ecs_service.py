@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .aws_ecs_cluster import find_cluster
-from .aws_plan import Plan, Refusal, platform_tags, refuse_foreign, tag_dict, tag_list, wait_until
+from .aws_plan import (
+    PLATFORM_TAG,
+    Plan,
+    Refusal,
+    error_code,
+    platform_tags,
+    refuse_foreign,
+    tag_dict,
+    tag_list,
+    wait_until,
+)
 
 KIND = "ecs-service"
 POLL_SECONDS = 5.0
@@ -112,7 +122,7 @@ def ensure_services(
             _wait_for_removal(ecs, cluster, [spec.name], seconds=steady_seconds or 300, poll_seconds=poll_seconds)
             _create(ecs, platform, cluster, spec, plan)
         else:
-            _keep(ecs, platform, cluster, spec, found, plan)
+            _keep(ecs, platform, cluster, spec=spec, found=found, plan=plan)
     if steady_seconds > 0 and not plan.check_mode:
         wait_for_steady_state(ecs, cluster, specs, seconds=steady_seconds, poll_seconds=poll_seconds)
 
@@ -288,7 +298,7 @@ def _create(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, plan: Plan
     plan.create(KIND, spec.name, settings, create)
 
 
-def _keep(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, found: Mapping[str, Any], plan: Plan) -> None:
+def _keep(ecs: Any, platform: str, cluster: str, *, spec: ServiceSpec, found: Mapping[str, Any], plan: Plan) -> None:
     current_tags = tag_dict(found.get("tags"))
     refuse_foreign("ECS service", spec.name, platform, current_tags, "name_prefix")
     plan.ensure_tags(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .aws_plan import (
     Plan,
     Refusal,
-    ensure_tags,
     error_code,
     is_pending,
     platform_tags,
@@ -83,7 +83,7 @@ def ensure_load_balancer(elb: Any, spec: BalancerSpec, plan: Plan) -> tuple[str,
         reason = _replacement_reason(found, spec)
         if reason:
             _refuse_protected(elb, found, f"must be replaced, because {reason}")
-            plan.remove(BALANCER, spec.name, {"reason": reason}, lambda: _delete_balancer(elb, found))
+            plan.remove(BALANCER, spec.name, {"reason": reason}, partial(_delete_balancer, elb, found))
             found = None
     if found is None:
         arn = plan.create(BALANCER, spec.name, _settings(spec), lambda: _create_balancer(elb, spec))
@@ -161,7 +161,7 @@ def _ensure_target_group(elb: Any, spec: BalancerSpec, plan: Plan) -> str:
         )
     else:
         arn = str(found["TargetGroupArn"])
-        _keep_target_group(elb, spec, found, fixed, tags, plan)
+        _keep_target_group(elb, spec, found, fixed, plan)
     plan.update_if_different(
         GROUP,
         name,
@@ -173,14 +173,10 @@ def _ensure_target_group(elb: Any, spec: BalancerSpec, plan: Plan) -> str:
 
 
 def _keep_target_group(
-    elb: Any,
-    spec: BalancerSpec,
-    found: Mapping[str, Any],
-    fixed: Mapping[str, Any],
-    tags: Mapping[str, str],
-    plan: Plan,
+    elb: Any, spec: BalancerSpec, found: Mapping[str, Any], fixed: Mapping[str, Any], plan: Plan
 ) -> None:
     name, arn = spec.target_group, found["TargetGroupArn"]
+    tags = platform_tags(spec.platform, name, spec.tags)
     current_tags = _tags(elb, arn)
     refuse_foreign("Target group", name, spec.platform, current_tags, "name_prefix")
     wrong = {key: found.get(key) for key, value in fixed.items() if found.get(key) != value}
@@ -188,11 +184,10 @@ def _keep_target_group(
         wanted = {key: fixed[key] for key in wrong}
         raise Refusal(
             f"The target group {name!r} has {wrong}, wanted is {wanted}, and AWS cannot change that. Remove load "
-            "balancer and services with `ansible-playbook playbooks/destroy.yml --tags autoscaling,ecs,alb`, then run "
-            "site.yml again; the UI is away in between."
+            'balancer and services with `ansible-playbook playbooks/destroy.yml -e \'{"destroy_roles": ["autoscaling", '
+            '"ecs", "alb"]}\'`, then run site.yml again; the UI is away in between.'
         )
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         GROUP,
         name,
         current_tags,
@@ -248,8 +243,7 @@ def _create_balancer(elb: Any, spec: BalancerSpec) -> str:
 
 def _keep_balancer(elb: Any, spec: BalancerSpec, found: Mapping[str, Any], plan: Plan) -> None:
     arn, name = found["LoadBalancerArn"], spec.name
-    ensure_tags(
-        plan,
+    plan.ensure_tags(
         BALANCER,
         name,
         _tags(elb, arn),
@@ -297,10 +291,8 @@ def _refuse_protected(elb: Any, found: Mapping[str, Any], what: str) -> None:
     attributes = _attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=found["LoadBalancerArn"]))
     if attributes.get("deletion_protection.enabled") == "true":
         raise Refusal(
-            f"The load balancer {found['LoadBalancerName']!r} {what}, but it is protected against deletion. Take the "
-            "protection away with `aws elbv2 modify-load-balancer-attributes --load-balancer-arn "
-            f"{found['LoadBalancerArn']} --attributes Key=deletion_protection.enabled,Value=false`, then run this "
-            "playbook again."
+            f"The load balancer {found['LoadBalancerName']!r} {what}, but it is protected against deletion. Set "
+            "alb_deletion_protection: false, run `ansible-playbook site.yml --tags alb`, and then this again."
         )
 
 
@@ -336,18 +328,10 @@ def _ensure_listeners(elb: Any, spec: BalancerSpec, balancer_arn: str, target_gr
         tags = platform_tags(spec.platform, name, spec.tags)
         found = current.get(port)
         if found is None:
-            plan.create(
-                LISTENER,
-                name,
-                settings,
-                lambda port=port, settings=settings, tags=tags: str(  # type: ignore[misc]
-                    elb.create_listener(LoadBalancerArn=balancer_arn, Port=port, Tags=tag_list(tags), **settings)[
-                        "Listeners"
-                    ][0]["ListenerArn"]
-                ),
-            )
-            continue
-        _keep_listener(elb, name, found, settings, tags, plan)
+            request = {"LoadBalancerArn": balancer_arn, "Port": port, "Tags": tag_list(tags), **settings}
+            plan.create(LISTENER, name, settings, partial(_create_listener, elb, request))
+        else:
+            _keep_listener(elb, found, settings, tags, plan)
     # Whatever else listens here opens the UI in a way that nobody wrote down.
     for port, found in current.items():
         if port not in wanted:
@@ -355,21 +339,19 @@ def _ensure_listeners(elb: Any, spec: BalancerSpec, balancer_arn: str, target_gr
                 LISTENER,
                 f"{spec.name}:{port}",
                 {"Protocol": found["Protocol"]},
-                lambda found=found: elb.delete_listener(ListenerArn=found["ListenerArn"]),
+                partial(elb.delete_listener, ListenerArn=found["ListenerArn"]),
             )
 
 
+def _create_listener(elb: Any, request: Mapping[str, Any]) -> str:
+    return str(elb.create_listener(**request)["Listeners"][0]["ListenerArn"])
+
+
 def _keep_listener(
-    elb: Any,
-    name: str,
-    found: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    tags: Mapping[str, str],
-    plan: Plan,
+    elb: Any, found: Mapping[str, Any], settings: Mapping[str, Any], tags: Mapping[str, str], plan: Plan
 ) -> None:
-    arn = found["ListenerArn"]
-    ensure_tags(
-        plan,
+    name, arn = tags["Name"], found["ListenerArn"]
+    plan.ensure_tags(
         LISTENER,
         name,
         _tags(elb, arn),
@@ -392,7 +374,7 @@ def _keep_listener(
                 "listener-rule",
                 f"{name} priority {rule['Priority']}",
                 {"Conditions": rule.get("Conditions", []), "Actions": rule.get("Actions", [])},
-                lambda rule=rule: elb.delete_rule(RuleArn=rule["RuleArn"]),
+                partial(elb.delete_rule, RuleArn=rule["RuleArn"]),
             )
 
 

@@ -246,9 +246,9 @@ def _flat_list(path: str, key: str, items: list[Any]) -> Iterator[tuple[str, Any
                 # An empty value is a value: a variable that is set to nothing is not a missing one.
                 yield place, item.get("value", "")
                 continue
+            settings = list(_flat_mapping(place, key, dict(item) if key == "portMappings" else rest))
             # An item may say nothing but its name (a bind volume does): that it is there counts too.
-            yield place, True
-            yield from _flat_mapping(place, key, rest if key != "portMappings" else dict(item))
+            yield from settings or [(place, True)]
     elif key in _SETS:
         yield path, sorted(items)
     else:
