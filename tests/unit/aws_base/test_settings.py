@@ -1,0 +1,226 @@
+"""The settings' checks: each finds its problem, says what would be valid, and all are reported together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from module_utils.platform_settings import (
+    FARGATE_MEMORY,
+    OPTIONAL,
+    REQUIRED,
+    SINGLE_CHECKS,
+    check_settings,
+    report,
+    required_memory,
+)
+
+ROOT = Path(__file__).parents[3]
+
+GOOD: dict[str, Any] = {
+    "name_prefix": "dagster-production",
+    "deployment_environment": "production",
+    "resource_tags": {"project": "dagster", "owner": "data@example.com"},
+    "aws_region": "eu-central-1",
+    "aws_account_id": "123456789012",
+    "aws_environment": {"AWS_REGION": "eu-central-1"},
+    "network_egress": "nat_instance",
+    "ui_access": "internal",
+    "ui_allowed_cidrs": ["10.42.0.0/16"],
+    "ui_certificate_arn": "",
+    "ecs_task_cpu": 256,
+    "ecs_task_memory": 512,
+    "dags_path": "/repository/dags",
+    "dags_locations": [],
+    "dags_bucket_name": "dagster-production-dags-123456789012",
+    "dags_credentials": "task_role",
+    "vpc_cidr": "10.42.0.0/16",
+    "vpc_public_subnet_cidrs": ["10.42.0.0/24", "10.42.1.0/24"],
+    "vpc_private_subnet_cidrs": ["10.42.16.0/24", "10.42.17.0/24"],
+    "rds_instance_class": "db.t4g.micro",
+    "rds_engine_version": "17",
+    "rds_storage": 20,
+    "rds_max_storage": 100,
+    "rds_backup_days": 7,
+    "cloudwatch_logs_retention_days": 30,
+    "s3_noncurrent_days": 90,
+    "efs_infrequent_access_days": 30,
+    "secrets_manager_recovery_days": 30,
+}
+CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0f4e8a5c-0000-4000-8000-000000000000"
+
+
+def test_good_settings_have_no_problems() -> None:
+    assert check_settings(GOOD, locations=1) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ui_access": "public", "ui_certificate_arn": CERTIFICATE, "ui_allowed_cidrs": ["198.51.100.0/24"]},
+        {"ecs_task_cpu": "1024", "ecs_task_memory": "8192"},  # -e gives strings
+        {"dags_credentials": "iam_user", "network_egress": "nat_gateway"},
+        {"secrets_manager_recovery_days": 0, "efs_infrequent_access_days": 0},
+        {"deployment_environment": "local", "aws_environment": {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}},
+        {"rds_engine_version": "16.4"},
+    ],
+)
+def test_other_good_settings(settings: dict[str, Any]) -> None:
+    assert check_settings({**GOOD, **settings}) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "why", "valid"),
+    [
+        ("name_prefix", "ab", "it has 2 characters", "3 to 22 characters"),
+        ("name_prefix", "dagster-with-a-long-name", "it has 24 characters", "3 to 22 characters"),
+        ("name_prefix", "Dagster", "RDS, ECR or the load balancer", "lower-case letters"),
+        ("name_prefix", "dagster--x", "RDS, ECR or the load balancer", "single hyphens"),
+        ("name_prefix", "dagster-", "RDS, ECR or the load balancer", "no hyphen last"),
+        ("name_prefix", "1dagster", "RDS, ECR or the load balancer", "a letter first"),
+        ("name_prefix", "internal-dagster", "AWS reserves names", "not starting with 'internal-'"),
+        ("deployment_environment", "prod", "it is not known", "local, staging, production"),
+        ("resource_tags", "project", "not a mapping", "keys of 1 to 128"),
+        ("resource_tags", {"Name": "x"}, "set by this project", "other than Name"),
+        ("resource_tags", {"aws:x": "y"}, "reserved by AWS", "aws:"),
+        ("resource_tags", {"a": "semi;colon"}, "AWS refuses the value", "letters, digits, spaces"),
+        ("resource_tags", {"a": 5}, "AWS refuses the value 5", "letters, digits, spaces"),
+        ("resource_tags", {f"k{i}": "v" for i in range(41)}, "it has 41 tags", "at most 40"),
+        ("aws_region", "frankfurt", "not an AWS region", "us-east-1"),
+        ("aws_account_id", 123456789012, "not an AWS account id", "in quotes"),
+        ("aws_account_id", "1234", "not an AWS account id", "twelve digits"),
+        ("network_egress", "nat", "it is not known", "nat_instance, nat_gateway"),
+        ("ui_access", "open", "it is not known", "internal, public"),
+        ("ui_access", "public", "in plain text", "together with ui_certificate_arn"),
+        ("ui_allowed_cidrs", ["0.0.0.0/0"], "no log-in of its own", "your office or VPN"),
+        ("ui_allowed_cidrs", ["10.0.0.1/8"], "not an IPv4 range", "198.51.100.0/24"),
+        ("ui_allowed_cidrs", [], "nobody could connect", "a list of IPv4 ranges"),
+        ("ui_certificate_arn", "arn:aws:iam::1:x", "not the ARN of a certificate", "aws acm list-certificates"),
+        ("ecs_task_cpu", 300, "Fargate has no such size", "256, 512, 1024, 2048, 4096, 8192, 16384"),
+        ("ecs_task_memory", 600, "with ecs_task_cpu 256", "512, 1024, 2048"),
+        ("dags_bucket_name", "My_Bucket", "S3 refuses this name", "lower-case letters"),
+        ("dags_bucket_name", "dags.example.com", "with a dot", "hyphens"),
+        ("dags_bucket_name", "x" * 64, "it has 64 characters", "3 to 63"),
+        ("dags_bucket_name", "dags-s3alias", "reserves this prefix or suffix", "hyphens"),
+        ("dags_credentials", "keys", "it is not known", "task_role, iam_user"),
+        ("vpc_cidr", "10.0.0.0/8", "refuses this range for a VPC", "/16 to /28"),
+        ("vpc_public_subnet_cidrs", ["10.42.0.0/24"], "two availability zones", "two or more"),
+        ("vpc_public_subnet_cidrs", ["10.42.0.0/29", "10.42.1.0/24"], "for a subnet", "/16 to /28"),
+        ("vpc_private_subnet_cidrs", ["10.99.0.0/24", "10.42.17.0/24"], "outside vpc_cidr", "within 10.42"),
+        ("vpc_private_subnet_cidrs", ["10.42.0.0/25", "10.42.17.0/24"], "overlaps 10.42.0.0/24", "not overlap"),
+        (
+            "vpc_private_subnet_cidrs",
+            ["10.42.16.0/24", "10.42.17.0/24", "10.42.18.0/24"],
+            "not as many private as public",
+            "one public and one private",
+        ),
+        ("rds_instance_class", "t4g.micro", "not an RDS instance class", "db.t4g.micro"),
+        ("rds_engine_version", 17, "not a version of PostgreSQL", "in quotes"),
+        ("rds_storage", 5, "would refuse it", "20 to 65536 GiB"),
+        ("rds_max_storage", 30.5, "would refuse it", "20 to 65536 GiB"),
+        ("rds_backup_days", 0, "would refuse it", "1 to 35 days"),
+        ("cloudwatch_logs_retention_days", 31, "it is not known", "1, 3, 5, 7, 14, 30"),
+        ("s3_noncurrent_days", True, "would refuse it", "1 to 3650 days"),
+        ("efs_infrequent_access_days", 5, "it is not known", "0, 1, 7, 14"),
+        ("secrets_manager_recovery_days", 3, "Secrets Manager would refuse it", "7 to 30 days, or 0"),
+        ("aws_environment", "AWS_REGION", "not a mapping", "variable: value"),
+        ("deployment_environment", "local", "protects nothing", "staging or production on AWS"),
+    ],
+)
+def test_bad_setting(setting: str, value: Any, why: str, valid: str) -> None:
+    problems = [problem for problem in check_settings({**GOOD, setting: value}) if problem.setting == setting]
+    texts = [str(problem) for problem in problems]
+    assert any(why in text and valid in text for text in texts), texts
+    assert all(text.startswith(f"{setting} = {value!r}: ") for text in texts)
+
+
+def test_storage_limit_below_storage() -> None:
+    (problem,) = check_settings({**GOOD, "rds_storage": 200})
+    assert (problem.setting, problem.why) == ("rds_max_storage", "it is less than rds_storage 200.")
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_missing_setting(name: str) -> None:
+    without = {key: value for key, value in GOOD.items() if key != name}
+    assert str(check_settings(without)[0]) == (
+        f"{name} = (not set): it is missing. Valid: see inventories/example, where {name} is explained."
+    )
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_settings_with_a_default_may_be_missing(name: str) -> None:
+    assert check_settings({key: value for key, value in GOOD.items() if key != name}) == []
+
+
+def test_every_checked_setting_is_read() -> None:
+    assert set(SINGLE_CHECKS) <= {*REQUIRED, *OPTIONAL}
+
+
+def test_a_placeholder_is_reported_once_and_not_what_is_derived_from_it() -> None:
+    settings = {**GOOD, "aws_account_id": "<twelve digits>", "dags_bucket_name": "dags-<twelve digits>"}
+    (problem,) = check_settings(settings)
+    assert problem.setting == "aws_account_id"
+    assert "placeholder" in problem.why
+
+
+def test_a_placeholder_inside_the_tags() -> None:
+    (problem,) = check_settings({**GOOD, "resource_tags": {"owner": "<team>"}})
+    assert problem.setting == "resource_tags"
+
+
+def test_all_problems_are_reported_together() -> None:
+    problems = check_settings({**GOOD, "network_egress": "nat", "ecs_task_cpu": 1, "dags_credentials": "keys"})
+    text = report(problems, "inventories/mine/hosts.yml")
+    assert text.splitlines()[0] == "3 settings cannot be used. Nothing was created or changed."
+    assert [line.split("=")[0].strip() for line in text.splitlines()[1:4]] == [
+        "1. network_egress",
+        "2. dags_credentials",
+        "3. ecs_task_cpu",
+    ]
+    assert text.endswith("ansible-playbook -i inventories/mine/hosts.yml site.yml --check --diff")
+    assert report(problems[:1], "x").startswith("1 setting cannot")
+
+
+def test_memory_follows_the_measurements() -> None:
+    """369 MB for one location and a run (daemon), 338 MB for a swap (webserver): measured, see facts in docs."""
+    assert required_memory(1) == 369
+    assert check_settings(GOOD, locations=1) == []
+    (problem,) = check_settings(GOOD, locations=2)
+    assert problem.setting == "ecs_task_memory"
+    assert "2 code locations need 546 MiB" in problem.why
+    assert problem.choices.startswith("1024 MiB or more")
+    assert check_settings({**GOOD, "ecs_task_memory": 1024}, locations=2) == []
+
+
+def test_fargate_sizes() -> None:
+    """Spot checks against the table of the developer guide, at both ends of a row."""
+    assert FARGATE_MEMORY[256] == (512, 1024, 2048)
+    assert FARGATE_MEMORY[4096][0] == 8192
+    assert FARGATE_MEMORY[4096][-1] == 30720
+    assert FARGATE_MEMORY[16384] == tuple(range(32768, 122881, 8192))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([*REQUIRED, *OPTIONAL]), ANYTHING)
+def test_no_value_makes_the_checks_fail(name: str, value: Any) -> None:
+    """Whatever somebody writes into an inventory is a problem to report, never a traceback."""
+    report(check_settings({**GOOD, name: value}), "inventory")
+
+
+@pytest.mark.parametrize("inventory", ["local", "example"])
+def test_inventories_set_everything_that_is_required(inventory: str) -> None:
+    settings: dict[str, Any] = {}
+    for path in (ROOT / "inventories" / inventory / "group_vars" / "all").glob("*.yml"):
+        settings |= yaml.safe_load(path.read_text())
+    assert [name for name in REQUIRED if name not in settings] == []
