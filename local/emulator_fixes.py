@@ -82,41 +82,9 @@ def make_conditional_writes_atomic() -> None:
     S3Response.put_object = put_object
 
 
-def keep_settings_of_created_services() -> None:
-    """Keep every setting with which an ECS service is created.
-
-    Defect: CreateService drops deploymentConfiguration, capacityProviderStrategy, healthCheckGracePeriodSeconds and
-    others, whereas UpdateService keeps them; and a service with a capacity provider strategy gets launchType EC2.
-    AWS: DescribeServices returns them as they were given; launchType is absent with a capacity provider strategy.
-    """
-    from moto.core.utils import camelcase_to_underscores
-    from moto.ecs.responses import EC2ContainerServiceResponse
-
-    original = EC2ContainerServiceResponse.create_service
-    kept = (
-        *("deploymentConfiguration", "capacityProviderStrategy", "healthCheckGracePeriodSeconds"),
-        *("enableExecuteCommand", "enableECSManagedTags", "availabilityZoneRebalancing"),
-    )
-
-    @functools.wraps(original)
-    def create_service(self: Any) -> Any:
-        result = original(self)
-        service = result.result["service"]
-        for name in kept:
-            value = self._get_param(name)
-            if value is not None:
-                setattr(service, camelcase_to_underscores(name), value)
-        if self._get_param("capacityProviderStrategy"):
-            service.launch_type = None
-        return result
-
-    EC2ContainerServiceResponse.create_service = create_service
-
-
 FIXES: tuple[Callable[[], None], ...] = (
     honour_secure_transport_in_bucket_policies,
     make_conditional_writes_atomic,
-    keep_settings_of_created_services,
 )
 
 
