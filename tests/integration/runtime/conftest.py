@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
+
 from module_utils.dag_publish import create_store, make_plan, publish, read_current, read_origin
 from module_utils.dag_tree import read_tree
-
 from tests.e2e.dagster_client import DagsterClient, wait_for
 from tests.e2e.platform_under_test import free_ports
 from tests.integration.release.support import CONTAINER_PYTHON, ROOT, aws_environment, create_bucket, emulator
