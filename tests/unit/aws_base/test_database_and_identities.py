@@ -1,0 +1,405 @@
+"""Database, secrets, roles and the S3 user: drift, least privilege, and secrets that nobody sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from module_utils.aws_database import DatabaseSpec, ensure_database, remove_database
+from module_utils.aws_identity import ensure_access_key, ensure_role, ensure_user, remove_role, remove_user
+from module_utils.aws_plan import Plan, Refusal
+from module_utils.aws_secrets import (
+    PASSWORD_ALPHABET,
+    database_credentials,
+    ensure_secret,
+    remove_secret,
+)
+
+TAGS = {"project": "lab", "owner": "me"}
+SECRET = "lab/database"
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::lab/*"}],
+}
+
+
+def secret(aws: Any, plan: Plan) -> str:
+    return ensure_secret(
+        aws.secretsmanager,
+        "lab",
+        SECRET,
+        plan,
+        description="Database of lab",
+        tags=TAGS,
+        generate=lambda: database_credentials("dagster"),
+    )
+
+
+def value(aws: Any, name: str = SECRET) -> dict[str, str]:
+    return dict(json.loads(aws.secretsmanager.get_secret_value(SecretId=name)["SecretString"]))
+
+
+def make_spec(aws: Any) -> DatabaseSpec:
+    secret(aws, Plan())
+    vpc = aws.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = tuple(
+        aws.ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{index}.0/24", AvailabilityZone=f"us-east-1{'ab'[index]}")[
+            "Subnet"
+        ]["SubnetId"]
+        for index in range(2)
+    )
+    group = aws.ec2.create_security_group(GroupName="db", Description="db", VpcId=vpc)["GroupId"]
+    return DatabaseSpec(
+        platform="lab",
+        database="dagster",
+        engine_version="17",
+        instance_class="db.t4g.micro",
+        storage=20,
+        max_storage=100,
+        multi_az=False,
+        backup_days=7,
+        deletion_protection=True,
+        subnet_ids=subnets,
+        security_group_id=group,
+        secret_id=SECRET,
+        tags=TAGS,
+    )
+
+
+def database(aws: Any, spec: DatabaseSpec, plan: Plan) -> tuple[str, int]:
+    return ensure_database(aws.rds, aws.secretsmanager, spec, plan)
+
+
+def instance(aws: Any) -> dict[str, Any]:
+    return dict(aws.rds.describe_db_instances(DBInstanceIdentifier="lab")["DBInstances"][0])
+
+
+def test_database_is_private_encrypted_and_backed_up(aws: Any) -> None:
+    spec = make_spec(aws)
+    address, port = database(aws, spec, Plan())
+    found = instance(aws)
+    assert (found["Endpoint"]["Address"], found["Endpoint"]["Port"]) == (address, port)
+    assert found["PubliclyAccessible"] is False
+    assert found["StorageEncrypted"] is True
+    assert found["BackupRetentionPeriod"] == 7
+    assert found["DeletionProtection"] is True
+    assert found["MasterUsername"] == "dagster"
+    assert [group["VpcSecurityGroupId"] for group in found["VpcSecurityGroups"]] == [spec.security_group_id]
+    again = Plan()
+    database(aws, spec, again)
+    assert again.changes == []
+
+
+def test_database_preview_connects_to_nothing(aws: Any) -> None:
+    plan = Plan(check_mode=True)
+    assert database(aws, make_spec(aws), plan) == ("pending.invalid", 5432)
+    assert [change["kind"] for change in plan.changes] == ["rds-subnet-group", "rds-instance"]
+    assert aws.rds.describe_db_instances()["DBInstances"] == []
+
+
+def test_the_password_is_in_no_plan(aws: Any) -> None:
+    plan = Plan()
+    secret(aws, plan)
+    spec = make_spec(aws)
+    database(aws, spec, plan)
+    assert value(aws)["password"] not in json.dumps(plan.results())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"BackupRetentionPeriod": 1},
+        {"DeletionProtection": False},
+        {"PubliclyAccessible": True},
+        {"DBInstanceClass": "db.t4g.large"},
+        {"AutoMinorVersionUpgrade": False},
+        {"CopyTagsToSnapshot": False},
+        {"MultiAZ": True},
+        {"MaxAllocatedStorage": 500},
+        {"VpcSecurityGroupIds": ["other"]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_database_drift_is_previewed_repaired_and_gone(aws: Any, changes: dict[str, Any]) -> None:
+    spec = make_spec(aws)
+    database(aws, spec, Plan())
+    if "VpcSecurityGroupIds" in changes:
+        vpc = aws.ec2.describe_subnets(SubnetIds=[spec.subnet_ids[0]])["Subnets"][0]["VpcId"]
+        group = aws.ec2.create_security_group(GroupName="other", Description="other", VpcId=vpc)
+        changes = {"VpcSecurityGroupIds": [group["GroupId"]]}
+    aws.rds.modify_db_instance(DBInstanceIdentifier="lab", ApplyImmediately=True, **changes)
+    preview, repair, after = Plan(check_mode=True), Plan(), Plan()
+    for plan in (preview, repair, after):
+        database(aws, spec, plan)
+    assert preview.changes == repair.changes
+    assert list(repair.changes[0]["after"]) == list(changes)
+    assert after.changes == []
+
+
+def test_database_tags_and_subnets_are_repaired(aws: Any) -> None:
+    spec = make_spec(aws)
+    database(aws, spec, Plan())
+    aws.rds.remove_tags_from_resource(ResourceName=instance(aws)["DBInstanceArn"], TagKeys=["owner"])
+    aws.rds.modify_db_subnet_group(DBSubnetGroupName="lab", SubnetIds=[spec.subnet_ids[0]])
+    repair, after = Plan(), Plan()
+    database(aws, spec, repair)
+    database(aws, spec, after)
+    assert [change["kind"] for change in repair.changes] == ["rds-subnet-group", "rds-instance"]
+    assert after.changes == []
+
+
+def test_storage_that_rds_has_grown_is_no_drift(aws: Any) -> None:
+    spec = make_spec(aws)
+    database(aws, spec, Plan())
+    aws.rds.modify_db_instance(DBInstanceIdentifier="lab", AllocatedStorage=40, ApplyImmediately=True)
+    plan = Plan()
+    database(aws, spec, plan)
+    assert plan.changes == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine_version": "18"}, r"it runs PostgreSQL 17.*rds_engine_version is 18"),
+        ({"database": "other"}, r"its first database is 'dagster', not rds_database 'other'"),
+    ],
+)
+def test_what_rds_cannot_change_is_refused(aws: Any, changes: dict[str, Any], message: str) -> None:
+    spec = make_spec(aws)
+    database(aws, spec, Plan())
+    with pytest.raises(Refusal, match=message):
+        database(aws, dataclasses.replace(spec, **changes), Plan())
+
+
+def test_database_is_removed_only_without_protection(aws: Any) -> None:
+    spec = make_spec(aws)
+    database(aws, spec, Plan())
+    with pytest.raises(Refusal, match=r"is protected against deletion\. Set rds_deletion_protection: false"):
+        remove_database(aws.rds, "lab", Plan(), final_snapshot="")
+    database(aws, dataclasses.replace(spec, deletion_protection=False), Plan())
+    remove_database(aws.rds, "lab", Plan(), final_snapshot="lab-final")
+    assert aws.rds.describe_db_instances()["DBInstances"] == []
+    assert aws.rds.describe_db_subnet_groups()["DBSubnetGroups"] == []
+    snapshots = aws.rds.describe_db_snapshots()["DBSnapshots"]
+    assert "lab-final" in {snapshot["DBSnapshotIdentifier"] for snapshot in snapshots}
+    again = Plan()
+    remove_database(aws.rds, "lab", again, final_snapshot="lab-final")
+    assert again.changes == []
+
+
+def test_database_of_somebody_else_is_left_alone(aws: Any) -> None:
+    spec = make_spec(aws)
+    aws.rds.create_db_instance(DBInstanceIdentifier="lab", DBInstanceClass="db.t3.micro", Engine="postgres")
+    with pytest.raises(Refusal, match="RDS instance 'lab' exists already"):
+        database(aws, spec, Plan())
+
+
+def test_secret_without_a_password_is_refused_without_showing_it(aws: Any) -> None:
+    spec = make_spec(aws)
+    aws.secretsmanager.put_secret_value(SecretId=SECRET, SecretString='{"username": "planted"}')
+    with pytest.raises(Refusal, match=r"lacks password") as refusal:
+        database(aws, spec, Plan())
+    assert "planted" not in str(refusal.value)
+
+
+# -- Secrets ---------------------------------------------------------------------------------------------------
+
+
+def test_secret_is_generated_once(aws: Any) -> None:
+    arn = secret(aws, Plan())
+    first = value(aws)
+    assert first["username"] == "dagster"
+    assert len(first["password"]) == 32
+    assert set(first["password"]) <= set(PASSWORD_ALPHABET)
+    again = Plan()
+    assert secret(aws, again) == arn
+    assert again.changes == []
+    assert value(aws) == first
+
+
+def test_secret_preview_generates_nothing(aws: Any) -> None:
+    assert secret(aws, Plan(check_mode=True)) == "pending:secret/lab/database"
+    assert aws.secretsmanager.list_secrets()["SecretList"] == []
+
+
+def test_secret_that_waits_for_deletion_comes_back_with_its_value(aws: Any) -> None:
+    secret(aws, Plan())
+    before = value(aws)
+    remove_secret(aws.secretsmanager, "lab", SECRET, Plan(), recovery_days=7)
+    again = Plan()
+    remove_secret(aws.secretsmanager, "lab", SECRET, again, recovery_days=7)
+    assert again.changes == []
+    secret(aws, Plan())
+    assert value(aws) == before
+
+
+def test_secret_can_be_removed_for_good(aws: Any) -> None:
+    secret(aws, Plan())
+    remove_secret(aws.secretsmanager, "lab", SECRET, Plan(), recovery_days=0)
+    assert aws.secretsmanager.list_secrets(IncludePlannedDeletion=True)["SecretList"] == []
+
+
+def test_secret_drift(aws: Any) -> None:
+    secret(aws, Plan())
+    aws.secretsmanager.untag_resource(SecretId=SECRET, TagKeys=["owner"])
+    aws.secretsmanager.update_secret(SecretId=SECRET, Description="?")
+    repair, after = Plan(), Plan()
+    secret(aws, repair)
+    secret(aws, after)
+    assert len(repair.changes) == 2
+    assert after.changes == []
+
+
+def test_secret_of_somebody_else_is_left_alone(aws: Any) -> None:
+    aws.secretsmanager.create_secret(Name=SECRET, SecretString="theirs")
+    with pytest.raises(Refusal, match="Secret 'lab/database' exists already"):
+        secret(aws, Plan())
+    with pytest.raises(Refusal):
+        remove_secret(aws.secretsmanager, "lab", SECRET, Plan(), recovery_days=0)
+
+
+# -- Roles and the user ----------------------------------------------------------------------------------------
+
+
+def role(aws: Any, plan: Plan) -> str:
+    return ensure_role(
+        aws.iam,
+        "lab",
+        "lab-task",
+        plan,
+        description="Tasks of lab",
+        trust=TRUST,
+        policy=POLICY,
+        tags=TAGS,
+    )
+
+
+def test_role_preview_then_create_then_nothing(aws: Any) -> None:
+    preview, first, second = Plan(check_mode=True), Plan(), Plan()
+    assert role(aws, preview) == "pending:iam-role/lab-task"
+    arn = role(aws, first)
+    assert preview.changes == first.changes
+    assert role(aws, second) == arn
+    assert second.changes == []
+
+
+def more_rights(aws: Any) -> None:
+    allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    aws.iam.put_role_policy(RoleName="lab-task", PolicyName="dagster", PolicyDocument=document)
+
+
+def second_policy(aws: Any) -> None:
+    aws.iam.put_role_policy(RoleName="lab-task", PolicyName="extra", PolicyDocument=json.dumps(POLICY))
+
+
+def attached_policy(aws: Any) -> None:
+    arn = aws.iam.create_policy(PolicyName="admin", PolicyDocument=json.dumps(POLICY))["Policy"]["Arn"]
+    aws.iam.attach_role_policy(RoleName="lab-task", PolicyArn=arn)
+
+
+def policy_gone(aws: Any) -> None:
+    aws.iam.delete_role_policy(RoleName="lab-task", PolicyName="dagster")
+
+
+def trusts_everybody(aws: Any) -> None:
+    statement = {**TRUST["Statement"][0], "Principal": {"AWS": "*"}}  # type: ignore[dict-item]
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    aws.iam.update_assume_role_policy(RoleName="lab-task", PolicyDocument=document)
+
+
+def role_untagged(aws: Any) -> None:
+    aws.iam.untag_role(RoleName="lab-task", TagKeys=["owner"])
+
+
+def role_description(aws: Any) -> None:
+    aws.iam.update_role(RoleName="lab-task", Description="?")
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [more_rights, second_policy, attached_policy, policy_gone, trusts_everybody, role_untagged, role_description],
+)
+def test_role_drift_is_previewed_repaired_and_gone(aws: Any, drift: Callable[[Any], None]) -> None:
+    role(aws, Plan())
+    drift(aws)
+    preview, repair, after = Plan(check_mode=True), Plan(), Plan()
+    for plan in (preview, repair, after):
+        role(aws, plan)
+    assert preview.changes == repair.changes
+    assert len(repair.changes) == 1
+    assert after.changes == []
+    assert aws.iam.list_role_policies(RoleName="lab-task")["PolicyNames"] == ["dagster"]
+
+
+def test_role_of_somebody_else_is_left_alone(aws: Any) -> None:
+    aws.iam.create_role(RoleName="lab-task", AssumeRolePolicyDocument=json.dumps(TRUST))
+    with pytest.raises(Refusal, match="IAM role 'lab-task' exists already"):
+        role(aws, Plan())
+    with pytest.raises(Refusal):
+        remove_role(aws.iam, "lab", "lab-task", Plan())
+
+
+def test_role_is_removed_with_whatever_was_attached(aws: Any) -> None:
+    role(aws, Plan())
+    attached_policy(aws)
+    remove_role(aws.iam, "lab", "lab-task", Plan())
+    assert aws.iam.list_roles()["Roles"] == []
+    again = Plan()
+    remove_role(aws.iam, "lab", "lab-task", again)
+    assert again.changes == []
+
+
+def user(aws: Any, plan: Plan) -> None:
+    ensure_secret(aws.secretsmanager, "lab", "lab/s3-user", plan, description="Keys", tags=TAGS, generate=None)
+    ensure_user(aws.iam, "lab", "lab-s3", plan, policy=POLICY, tags=TAGS)
+    ensure_access_key(aws.iam, aws.secretsmanager, "lab-s3", "lab/s3-user", plan)
+
+
+def keys(aws: Any) -> list[str]:
+    return [key["AccessKeyId"] for key in aws.iam.list_access_keys(UserName="lab-s3")["AccessKeyMetadata"]]
+
+
+def test_user_gets_one_key_and_keeps_it(aws: Any) -> None:
+    preview, first, second = Plan(check_mode=True), Plan(), Plan()
+    user(aws, preview)
+    user(aws, first)
+    made = keys(aws)
+    user(aws, second)
+    assert [change["kind"] for change in preview.changes] == [change["kind"] for change in first.changes]
+    assert second.changes == []
+    assert keys(aws) == made
+    stored = value(aws, "lab/s3-user")
+    assert [stored["AWS_ACCESS_KEY_ID"]] == made
+    assert stored["AWS_SECRET_ACCESS_KEY"] not in json.dumps(first.results())
+
+
+def test_lost_or_disabled_key_is_replaced(aws: Any) -> None:
+    user(aws, Plan())
+    first = keys(aws)
+    aws.iam.update_access_key(UserName="lab-s3", AccessKeyId=first[0], Status="Inactive")
+    user(aws, Plan())
+    second = keys(aws)
+    assert len(second) == 1
+    assert second != first
+    aws.secretsmanager.put_secret_value(SecretId="lab/s3-user", SecretString="overwritten")
+    user(aws, Plan())
+    assert [value(aws, "lab/s3-user")["AWS_ACCESS_KEY_ID"]] == keys(aws)
+    assert keys(aws) != second
+
+
+def test_user_is_removed_with_its_keys(aws: Any) -> None:
+    user(aws, Plan())
+    remove_user(aws.iam, "lab", "lab-s3", Plan())
+    assert aws.iam.list_users()["Users"] == []
+    again = Plan()
+    remove_user(aws.iam, "lab", "lab-s3", again)
+    assert again.changes == []
