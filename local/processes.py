@@ -224,11 +224,11 @@ def _end(pid: int, known: str | None, how: int, seconds: float) -> None:
         if time.monotonic() > deadline:
             how = signal.SIGKILL
             _signal(pid, known, how)
-        _reap(pid)
+        reap(pid)
         time.sleep(0.05)
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
     """Collect the exit status if the process is a child of this one, so that it does not stay a zombie."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,183 @@
+"""The emulated account on disk: saved some moments after every change and at the end, loaded at the next start."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import os
+import pickle
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import moto.backends
+from moto.core.base_backend import BackendDict
+
+from local.settings import LocalError
+
+FILE = "emulator.pickle"
+DEBOUNCE_SECONDS = 1.0
+LAZY_SECONDS = 60.0
+"""Log lines alone are written this much later at most: they come every second."""
+
+_READ_ONLY = ("Describe", "List", "Get", "BatchGet", "Filter", "Head", "Lookup", "Simulate", "AssumeRole")
+_LAZY = ("PutLogEvents", "PutMetricData")
+_PEEK_BYTES = 1_000_000
+
+
+def _new_lock(_lock: object) -> tuple[Callable[[], Any], tuple[()]]:
+    return threading.Lock, ()
+
+
+def _new_rlock(_lock: object) -> tuple[Callable[[], Any], tuple[()]]:
+    return threading.RLock, ()
+
+
+class _Pickler(pickle.Pickler):
+    """Replaces locks, which some of moto's backends hold (ECR's, for one), by new, open ones."""
+
+    dispatch_table = copyreg.dispatch_table | {
+        type(threading.Lock()): _new_lock,
+        type(threading.RLock()): _new_rlock,
+    }
+
+
+def dump() -> bytes:
+    """Return the state of all services. Requests must be at rest, see `Saver`."""
+    backends = {backend.service_name: dict(backend) for backend in BackendDict._instances}
+    stream = io.BytesIO()
+    _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump({"moto": moto.__version__, "backends": backends})
+    return stream.getvalue()
+
+
+def load(file: Path) -> str:
+    """Load a saved state into the emulator, if there is one. Returns a line for the log.
+
+    A file that cannot be loaded is moved aside and the account starts empty: `site.yml` then provisions it anew.
+    The file is one of our own, readable by its owner only; pickle executes what it loads.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return "The emulated account is new and empty."
+    try:
+        saved = pickle.loads(content)  # noqa: S301 - see the docstring
+        if saved["moto"] != moto.__version__:
+            raise LocalError(f"written by moto {saved['moto']}, this is {moto.__version__}")
+        targets = {name: moto.backends.get_backend(name) for name in saved["backends"]}
+    except Exception as error:  # damaged bytes can make pickle raise anything
+        aside = file.with_suffix(".damaged")
+        file.replace(aside)
+        return (
+            f"WARNING: the saved account {file} cannot be loaded ({type(error).__name__}: {error}). "
+            f"It was moved to {aside}; the account is new and empty. `make up` provisions it."
+        )
+    for name, accounts in saved["backends"].items():
+        target: Any = targets[name]
+        target.update(accounts)
+        if target not in BackendDict._instances:
+            BackendDict._instances.append(target)
+    return f"The emulated account was loaded from {file}: {', '.join(sorted(saved['backends']))}."
+
+
+def save(file: Path, content: bytes) -> None:
+    """Replace the file in one step; only its owner can read it, since it holds the account's secrets."""
+    temporary = file.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+class Saver:
+    """WSGI middleware that saves the state after requests that change it.
+
+    While the state is pickled no request runs: a dictionary that changes meanwhile cannot be pickled, and one state of
+    all services belongs together.
+    """
+
+    def __init__(self, app: Callable[[dict[str, Any], Any], Iterable[bytes]], file: Path) -> None:
+        self._app, self._file = app, file
+        self._condition = threading.Condition()
+        self._requests = 0
+        self._saving = False
+        self._soon = threading.Event()
+        self._lazy = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="saver", daemon=True)
+        self._thread.start()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        action = action_of(environ)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._saving)
+            self._requests += 1
+        try:
+            return self._app(environ, start_response)
+        finally:
+            with self._condition:
+                self._requests -= 1
+                self._condition.notify_all()
+            if action.startswith(_LAZY):
+                self._lazy = True
+            elif not action.startswith(_READ_ONLY):
+                self._soon.set()
+
+    def _loop(self) -> None:
+        while not self._closing.is_set():
+            changed = self._soon.wait(LAZY_SECONDS)
+            if changed:
+                # Changes come in bursts: wait for more of them.
+                self._closing.wait(DEBOUNCE_SECONDS)
+            if changed or self._lazy:
+                self.save()
+
+    def save(self) -> None:
+        """Save now. A failure is said in the log, and tried again with the next change."""
+        self._soon.clear()
+        self._lazy = False
+        with self._condition:
+            self._condition.wait_for(lambda: not self._saving)
+            self._saving = True
+            self._condition.wait_for(lambda: self._requests == 0)
+        try:
+            content = dump()
+        except Exception as error:  # moto holds something that pickle refuses; the emulator itself still works
+            print(f"ERROR: the account cannot be saved: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            return
+        finally:
+            with self._condition:
+                self._saving = False
+                self._condition.notify_all()
+        save(self._file, content)
+
+    def close(self) -> None:
+        """Stop the saver's thread and save for the last time."""
+        self._closing.set()
+        self._soon.set()
+        self._thread.join()
+        self.save()
+
+
+def action_of(environ: dict[str, Any]) -> str:
+    """Return the AWS action of a request, as far as needed to tell reads from writes.
+
+    JSON protocols name it in a header, the query protocol in a form; for REST protocols (S3, EFS) the method decides:
+    GET and HEAD count as "Get", all else as "Put".
+    """
+    if environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
+        return "Get"
+    target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
+    if target:
+        return str(target.rpartition(".")[2])
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded") and length < _PEEK_BYTES:
+        body: bytes = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = io.BytesIO(body)
+        return urllib.parse.parse_qs(body.decode("latin-1")).get("Action", ["Put"])[0]
+    return "Put"
