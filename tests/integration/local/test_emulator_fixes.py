@@ -1,0 +1,150 @@
+"""Each defect of moto that we repair, shown on an unpatched moto, and its repair.
+
+A test of the first kind fails when upstream has repaired the defect: then remove the fix and both of its tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ROOT = Path(__file__).parents[3]
+BUCKET = "lab"
+
+# Serves on a free port. `meet` makes two PutObject requests meet between the check of their condition and the storing.
+SERVER = """
+import sys, threading
+from werkzeug.serving import make_server
+if "patched" in sys.argv:
+    from local.emulator_fixes import apply_all
+    apply_all()
+if "meet" in sys.argv:
+    from moto.s3.models import S3Backend
+    store, barrier = S3Backend.put_object, threading.Barrier(2)
+    def put_object(*args, **kwargs):
+        try:
+            barrier.wait(timeout=3)
+        except threading.BrokenBarrierError:
+            pass
+        return store(*args, **kwargs)
+    S3Backend.put_object = put_object
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
+print(f"port {server.server_address[1]}", flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def moto(*modes: str) -> Iterator[Any]:
+    """Run a moto server, patched or not; yield a client of its S3 with one bucket."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, *modes],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            match = re.fullmatch(r"port (\d+)\n", line)
+            assert match, f"the server did not start: {line!r}"
+            s3 = boto3.client(
+                "s3",
+                region_name="us-east-1",
+                endpoint_url=f"http://127.0.0.1:{match[1]}",
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(retries={"max_attempts": 0}),
+            )
+            s3.create_bucket(Bucket=BUCKET)
+            yield s3
+        finally:
+            process.terminate()
+
+
+def code(error: ClientError) -> str:
+    return str(error.response["Error"]["Code"])
+
+
+def tls_only(effect_value: str = "false") -> str:
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": effect_value}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def test_moto_denies_everything_by_a_policy_against_plain_http() -> None:
+    with moto() as s3:
+        s3.put_bucket_policy(Bucket=BUCKET, Policy=tls_only())
+        with pytest.raises(ClientError) as error:
+            s3.put_object(Bucket=BUCKET, Key="a", Body=b"1")
+    assert code(error.value) in ("403", "AccessDenied")
+
+
+def test_fix_lets_tls_requests_through_and_keeps_other_denials() -> None:
+    with moto("patched") as s3:
+        s3.put_bucket_policy(Bucket=BUCKET, Policy=tls_only())
+        s3.put_object(Bucket=BUCKET, Key="a", Body=b"1")
+        assert s3.get_object(Bucket=BUCKET, Key="a")["Body"].read() == b"1"
+        assert json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"]) == json.loads(tls_only())
+        # A statement whose condition is met applies.
+        s3.put_bucket_policy(Bucket=BUCKET, Policy=tls_only("true"))
+        with pytest.raises(ClientError) as error:
+            s3.get_object(Bucket=BUCKET, Key="a")
+        assert code(error.value) in ("403", "AccessDenied")
+        # And so does one without a condition.
+        unconditional = json.loads(tls_only())
+        del unconditional["Statement"][0]["Condition"]
+        s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(unconditional))
+        with pytest.raises(ClientError) as error:
+            s3.get_object(Bucket=BUCKET, Key="a")
+        assert code(error.value) in ("403", "AccessDenied")
+
+
+def race(s3: Any, **condition: str) -> list[str]:
+    """Put the same key twice at the same time; return both outcomes."""
+
+    def put(body: bytes) -> str:
+        try:
+            s3.put_object(Bucket=BUCKET, Key="pointer", Body=body, **condition)
+        except ClientError as error:
+            return code(error)
+        return "stored"
+
+    with ThreadPoolExecutor(2) as pool:
+        return sorted(pool.map(put, [b"first", b"second"]))
+
+
+def test_moto_lets_two_writers_win() -> None:
+    with moto("meet") as s3:
+        assert race(s3, IfNoneMatch="*") == ["stored", "stored"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_fix_lets_one_writer_win(overwrite: bool) -> None:
+    with moto("patched", "meet") as s3:
+        condition = {"IfNoneMatch": "*"}
+        if overwrite:
+            condition = {"IfMatch": s3.put_object(Bucket=BUCKET, Key="pointer", Body=b"zero")["ETag"]}
+        assert race(s3, **condition) == ["PreconditionFailed", "stored"]
