@@ -98,6 +98,18 @@ class ServiceSpec:
         return settings
 
 
+def service_spec(options: Mapping[str, Any], tags: Mapping[str, str]) -> ServiceSpec:
+    """Return one element of the option `services` of the module ecs_services as a `ServiceSpec`."""
+    target = options["load_balancer"]
+    converted = {
+        "subnet_ids": tuple(options["subnet_ids"]),
+        "security_group_ids": tuple(options["security_group_ids"]),
+        "load_balancer": LoadBalancerTarget(**target) if target else None,
+        "tags": tags,
+    }
+    return ServiceSpec(**{**options, **converted})
+
+
 def ensure_services(
     ecs: Any,
     platform: str,

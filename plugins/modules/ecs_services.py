@@ -143,7 +143,7 @@ changes:
 from typing import Any
 
 from ansible.module_utils.aws_ecs_cluster import ensure_cluster, remove_cluster
-from ansible.module_utils.aws_ecs_service import LoadBalancerTarget, ServiceSpec, ensure_services, remove_services
+from ansible.module_utils.aws_ecs_service import ensure_services, remove_services, service_spec
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
 
@@ -167,15 +167,6 @@ SERVICE_OPTIONS: dict[str, dict[str, Any]] = {
     "load_balancer": {"type": "dict", "options": LOAD_BALANCER_OPTIONS},
     "health_check_grace_seconds": {"type": "int", "default": 0},
 }
-
-
-def service_spec(options: dict[str, Any], tags: dict[str, str]) -> ServiceSpec:
-    """Return one element of the option `services` as a `ServiceSpec`."""
-    target = options["load_balancer"]
-    lists = {key: tuple(options[key]) for key in ("subnet_ids", "security_group_ids")}
-    return ServiceSpec(
-        **{**options, **lists, "load_balancer": LoadBalancerTarget(**target) if target else None, "tags": tags}
-    )
 
 
 def work(module: Any, plan: Plan) -> dict[str, Any]:
