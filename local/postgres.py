@@ -211,17 +211,17 @@ def start(settings: Settings) -> bool:
     """
     location = _location(settings) or _create_location(settings)
     binaries = _binaries(location)
-    password = _create_password(settings)
+    _create_password(settings)
     command = _command(settings, location, binaries)
     if processes.started_otherwise(settings, NAME, command):
         stop(settings)
     started = processes.find(settings, NAME, command) is None
     if started:
-        processes.require_free_port(settings.postgres_port, POSTGRES_PORT, "PostgreSQL", 54321)
+        processes.require_free_port(settings.postgres_port, POSTGRES_PORT, "PostgreSQL")
         _create_data(settings, location, binaries)
         _remove_stale_lock(location.data / "postmaster.pid")
         processes.start(settings, NAME, command, cwd=location.data, environment=_environment(), account=location.ids)
-    processes.wait_until(lambda: _answers(settings, password), settings, NAME)
+    processes.wait_until(lambda: answers(settings), settings, NAME)
     return started
 
 
@@ -291,7 +291,9 @@ def _psql(settings: Settings, password: str, sql: str, database: str = "postgres
     )
 
 
-def _answers(settings: Settings, password: str) -> bool:
+def answers(settings: Settings) -> bool:
+    """Return whether the server answers a query."""
+    password = superuser_password(settings)
     return processes.listens(settings.postgres_port) and _psql(settings, password, "SELECT 1").returncode == 0
 
 

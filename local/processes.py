@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from local.settings import HOST, LocalError, Settings
+from local.settings import HOST, LocalError, Settings, free_ports
 
 MARK = "DAGSTER_LOCAL_PROCESS"
 """Environment variable `<name>@<state directory>` of each background process; task processes inherit the runner's."""
@@ -241,7 +241,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def require_free_port(port: int, variable: str, purpose: str, suggestion: int) -> None:
+def require_free_port(port: int, variable: str, purpose: str) -> None:
     """Refuse a port that something else listens on.
 
     Raises:
@@ -260,8 +260,13 @@ def require_free_port(port: int, variable: str, purpose: str, suggestion: int) -
             return
     raise LocalError(
         f"Port {port} on {HOST}, wanted for {purpose}, {reason}. "
-        f"Stop that program, or choose another port: `{variable}={suggestion} make up`."
+        f"Stop that program, or choose another port: `{variable}={_another(port)} make up`."
     )
+
+
+def _another(port: int) -> int:
+    """Return a port near the given one that is free now."""
+    return next((near for near in range(port + 1, min(port + 100, 65536)) if not listens(near)), free_ports(1)[0])
 
 
 def _holder(port: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from local import processes
-from local.settings import AWS_PORT, REPOSITORY, UI_PORT, Settings
+from local.settings import REPOSITORY, Settings
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Service:
         """Start the program if it does not run and wait until it is ready. Returns whether it had to be started."""
         started = self.running(settings) is None
         if started:
-            processes.start(settings, self.name, self.command, cwd=REPOSITORY, environment=_environment(settings))
+            processes.start(settings, self.name, self.command, cwd=REPOSITORY, environment=environment(settings))
         processes.wait_until(lambda: self.ready(settings), settings, self.name)
         return started
 
@@ -44,7 +44,7 @@ class Service:
         return stopped
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """Return the environment without AWS settings of the user, which must never reach a local platform."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return kept | settings.environment | {"PYTHONUNBUFFERED": "1"}
@@ -53,9 +53,3 @@ def _environment(settings: Settings) -> dict[str, str]:
 EMULATOR = Service("emulator", "local.emulator", lambda settings: processes.listens(settings.aws_port), 30)
 # Its tasks take their time; `make up` waits for the UI instead.
 RUNNER = Service("runner", "local.runner", lambda _settings: True, 60)
-
-PORTS: tuple[tuple[str, str, str, int], ...] = (
-    ("emulator", "aws_port", AWS_PORT, 4567),
-    ("runner", "ui_port", UI_PORT, 3001),
-)
-"""Process, its port among the settings, the variable that chooses it, an alternative to suggest."""

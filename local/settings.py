@@ -20,6 +20,9 @@ AWS_PORT = "DAGSTER_LOCAL_AWS_PORT"
 UI_PORT = "DAGSTER_LOCAL_UI_PORT"
 POSTGRES_PORT = "DAGSTER_LOCAL_POSTGRES_PORT"
 
+MARKER = ".dagster-local"
+"""File that tells a state directory from any other."""
+
 
 class LocalError(Exception):
     """Something the user can put right; its text is the whole message: value, reason, choices, next command."""
@@ -66,8 +69,28 @@ class Settings:
         }
 
     def create_state(self) -> None:
-        """Create the state directory, for its owner only: it holds generated passwords and the emulated account."""
+        """Create the state directory, for its owner only: it holds generated passwords and the emulated account.
+
+        Raises:
+            LocalError: it is a directory with other things in it.
+        """
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Playbooks that ran before anything was started have rendered the image's files.
+        if {each.name for each in self.state.iterdir()} <= {"image"}:
+            (self.state / MARKER).touch()
+        self.require_own_state()
+
+    def require_own_state(self) -> None:
+        """Refuse a directory that is not ours: `make clean` removes it with all that is in it.
+
+        Raises:
+            LocalError: the directory holds no marker of ours.
+        """
+        if not (self.state / MARKER).exists():
+            raise LocalError(
+                f"{STATE}={self.state} holds other things than a platform's state (it has no file {MARKER}). "
+                f"Choose a directory that is empty or does not exist, e.g. `{STATE}={REPOSITORY / '.local'}`."
+            )
 
     @property
     def logs(self) -> Path:
