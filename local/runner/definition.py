@@ -1,0 +1,124 @@
+"""What one task needs to know of its registered task definition. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.runner.health import HealthCheck
+
+_DEFAULT_STOP_TIMEOUT = 30.0
+"""Seconds; "stopTimeout" in the ECS API reference."""
+
+
+class UnsupportedDefinitionError(ValueError):
+    """The local task runner cannot run this task definition; the message says why."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume and where the container mounts it. An EFS volume keeps its files when tasks come and go."""
+
+    name: str
+    container_path: str
+    file_system: str | None = None
+    access_point: str | None = None
+
+
+@dataclass(frozen=True)
+class LogTarget:
+    """Options of the awslogs driver."""
+
+    group: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One container, and what of its task matters to it."""
+
+    arn: str
+    family: str
+    revision: int
+    container: str
+    image: str
+    command: tuple[str, ...]
+    """Entry point and command."""
+    environment: Mapping[str, str]
+    secrets: Mapping[str, str]
+    """Variable -> `valueFrom`."""
+    ports: tuple[int, ...]
+    volumes: tuple[Volume, ...]
+    working_directory: str | None
+    health_check: HealthCheck | None
+    stop_timeout: float
+    logs: LogTarget | None
+    task_role: str | None
+
+
+def parse_definition(document: Mapping[str, Any]) -> Definition:
+    """Return the definition in a task definition as DescribeTaskDefinition returns it.
+
+    Raises:
+        UnsupportedDefinitionError: it has several containers, no command, or a health check of an unknown kind.
+    """
+    arn = document["taskDefinitionArn"]
+    containers = document["containerDefinitions"]
+    if len(containers) != 1:
+        names = ", ".join(each["name"] for each in containers)
+        raise UnsupportedDefinitionError(
+            f"{arn} has {len(containers)} containers ({names}); the local task runner runs tasks with one"
+        )
+    (container,) = containers
+    command = (*container.get("entryPoint", ()), *container.get("command", ()))
+    if not command:
+        raise UnsupportedDefinitionError(
+            f"{arn}: container {container['name']} has neither entryPoint nor command; as a process there is no image "
+            "whose default could be used"
+        )
+    try:
+        check = HealthCheck.parse(container.get("healthCheck"))
+    except ValueError as error:
+        raise UnsupportedDefinitionError(f"{arn}: {error}") from error
+    return Definition(
+        arn=arn,
+        family=document["family"],
+        revision=int(document["revision"]),
+        container=container["name"],
+        image=container.get("image", ""),
+        command=command,
+        environment={each["name"]: each["value"] for each in container.get("environment", ())},
+        secrets={each["name"]: each["valueFrom"] for each in container.get("secrets", ())},
+        ports=tuple(each["containerPort"] for each in container.get("portMappings", ())),
+        volumes=_volumes(document, container),
+        working_directory=container.get("workingDirectory"),
+        health_check=check,
+        stop_timeout=float(container.get("stopTimeout") or _DEFAULT_STOP_TIMEOUT),
+        logs=_log_target(container),
+        task_role=document.get("taskRoleArn"),
+    )
+
+
+def _volumes(document: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[Volume, ...]:
+    efs = {each["name"]: each.get("efsVolumeConfiguration") for each in document.get("volumes", ())}
+    volumes = []
+    for mount in container.get("mountPoints", ()):
+        configuration = efs.get(mount["sourceVolume"]) or {}
+        volumes.append(
+            Volume(
+                mount["sourceVolume"],
+                mount["containerPath"].rstrip("/"),
+                configuration.get("fileSystemId"),
+                (configuration.get("authorizationConfig") or {}).get("accessPointId"),
+            )
+        )
+    return tuple(volumes)
+
+
+def _log_target(container: Mapping[str, Any]) -> LogTarget | None:
+    configuration = container.get("logConfiguration") or {}
+    if configuration.get("logDriver") != "awslogs":
+        return None
+    options = configuration.get("options", {})
+    return LogTarget(options["awslogs-group"], options.get("awslogs-stream-prefix", "ecs"))
