@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 
+from local.emulator_state import FILE as STATE_FILE
 from tests.e2e.dagster_client import DagsterClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -106,6 +109,15 @@ class Platform:
         """Run ``ansible-playbook deploy_dags.yml`` on the tree of this platform."""
         playbook = Path(sys.executable).parent / "ansible-playbook"
         return self.run(str(playbook), "deploy_dags.yml", "-e", f"dags_path={self.tree}", *extra, **kwargs)
+
+    def forget_the_account(self) -> None:
+        """Kill the emulator and remove what it has kept, as if the machine had lost it."""
+        record = json.loads((self.state / "run" / "emulator.json").read_text(encoding="utf-8"))
+        emulator = psutil.Process(record["pid"])
+        assert "local.emulator" in emulator.cmdline()
+        emulator.kill()
+        emulator.wait(10)
+        (self.state / STATE_FILE).unlink()
 
     def running_tasks(self) -> set[str]:
         """Return the ARNs of the RUNNING tasks of the cluster."""
