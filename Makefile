@@ -1,0 +1,93 @@
+# Thin: every target is one command that can be typed by hand. `make help` explains them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+ENV ?= local
+ARGS ?=
+INVENTORY := inventories/$(ENV)/hosts.yml
+LOCAL := .venv/local/bin/python -m local
+ANSIBLE := .venv/controller/bin/ansible-playbook -i $(INVENTORY)
+# Extra arguments may hold quotes; the environment hands them to the shell as they are.
+export ARGS
+
+##@ Everything on this machine
+.PHONY: up
+up: ## Start Dagster: environment, emulator, PostgreSQL, infrastructure, example DAGs; prints the URL
+	@local/bootstrap.sh controller local container
+	@$(LOCAL) up
+
+.PHONY: down
+down: env-local ## Stop everything, keep the data
+	@$(LOCAL) down
+
+.PHONY: clean
+clean: env-local ## Stop everything, remove all data (the environments in .venv/ stay)
+	@$(LOCAL) clean
+
+.PHONY: status
+status: env-local ## Show processes, ports, health and tasks
+	@$(LOCAL) status
+
+.PHONY: logs
+logs: env-local ## Show the last log lines; ARGS="webserver -n 200" for more of one
+	@$(LOCAL) logs $(ARGS)
+
+##@ Ansible (ENV=<inventory>, default local; ARGS="--check --diff" and the like)
+.PHONY: deploy-dags
+deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
+	@$(ANSIBLE) deploy_dags.yml $(ARGS)
+
+.PHONY: infra-apply
+infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
+	@$(ANSIBLE) site.yml $(ARGS)
+
+.PHONY: infra-destroy
+infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.yml)
+	@$(ANSIBLE) playbooks/destroy.yml $(ARGS)
+
+##@ Development
+.PHONY: test
+test: ## Run all: linters, type checker, unit, integration and end-to-end tests, Molecule
+	@local/bootstrap.sh controller local container test
+	@local/test.sh all
+
+.PHONY: lint
+lint: ## Run the linters and the type checker
+	@local/bootstrap.sh container test
+	@local/test.sh lint
+
+.PHONY: molecule
+molecule: ## Run the Molecule scenario `default`
+	@local/bootstrap.sh controller local container test
+	@local/test.sh molecule
+
+.PHONY: lock
+lock: ## Lock all dependencies anew, newest versions that fit
+	@local/lock.sh
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nPorts and state directory: DAGSTER_LOCAL_UI_PORT (3000), DAGSTER_LOCAL_AWS_PORT (4566),\n'
+	@printf 'DAGSTER_LOCAL_POSTGRES_PORT (54320), DAGSTER_LOCAL_STATE (.local). Inventories: %s\n' "$(INVENTORIES)"
+
+INVENTORIES := $(patsubst inventories/%/hosts.yml,%,$(wildcard inventories/*/hosts.yml))
+
+.PHONY: env-local
+env-local:
+	@local/bootstrap.sh local
+
+.PHONY: env-controller
+env-controller: known-inventory
+	@local/bootstrap.sh controller
+
+.PHONY: known-inventory
+known-inventory:
+	@if [ ! -f "$(INVENTORY)" ]; then \
+	  echo "ERROR: ENV=$(ENV): there is no $(INVENTORY). Choices: $(INVENTORIES)." \
+	    "For an AWS account of yours: cp -r inventories/example inventories/$(ENV), edit its group_vars, try again." >&2; \
+	  exit 2; \
+	fi

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Run the checks in stages and stop at the first that fails. Stages: lint, pytest, molecule; "all" runs them all.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PATH=$PWD/.venv/test/bin:$PATH
+export PATH PYTHONDONTWRITEBYTECODE=1
+# The tests must neither see nor touch an AWS account of yours.
+for variable in "${!AWS_@}"; do unset "$variable"; done
+
+summary=()
+
+# stage <title> <command...>: run it, note how long it took, end everything if it fails.
+stage() {
+  local title=$1 began=$SECONDS
+  shift
+  printf '\n=== %s\n' "$title"
+  if "$@"; then
+    summary+=("ok      $title ($((SECONDS - began)) s)")
+  else
+    summary+=("FAILED  $title ($((SECONDS - began)) s): $*")
+    finish 1
+  fi
+}
+
+finish() {
+  printf '\n=== Summary after %d s\n' "$SECONDS"
+  printf '  %s\n' "${summary[@]}"
+  if [ "$1" = 0 ]; then echo "All passed."; else echo "The rest was not run."; fi
+  exit "$1"
+}
+
+lint() {
+  local scripts python
+  mapfile -t scripts < <(git grep -lE '^#!.*\b(ba)?sh\b' -- '*.sh' .ci)
+  mapfile -t python < <(git ls-files '*.py' | grep -v '^plugins/' || true)
+  stage "ruff check" ruff check .
+  stage "ruff format" ruff format --check .
+  stage "mypy" mypy "${python[@]}"
+  # The plug-ins are imported below `module_utils`, as Ansible does; so they are checked on their own.
+  stage "mypy plugins" mypy plugins
+  stage "yamllint" yamllint --strict .
+  stage "ansible-lint" ansible-lint
+  stage "shellcheck" shellcheck "${scripts[@]}"
+}
+
+case ${1:-all} in
+  lint) lint ;;
+  pytest) stage "pytest" pytest ;;
+  molecule) stage "molecule" molecule test ;;
+  all)
+    lint
+    stage "pytest" pytest
+    stage "molecule" molecule test
+    ;;
+  *)
+    echo "ERROR: '$1' is no stage. Choices: all lint pytest molecule, e.g. local/test.sh lint" >&2
+    exit 2
+    ;;
+esac
+finish 0
