@@ -71,7 +71,7 @@ class Platform:
     def ui(self) -> DagsterClient:
         return DagsterClient(f"http://127.0.0.1:{self.ui_port}")
 
-    def aws(self, service: str) -> Any:
+    def aws(self, service: Any) -> Any:
         """Return a boto3 client of the emulator."""
         return boto3.client(
             service,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from tests.e2e.dagster_client import wait_for
-from tests.e2e.platform_under_test import Platform, port_answers
+from tests.e2e.platform_under_test import Platform, free_ports, port_answers
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +51,8 @@ def test_platform_recovers_from_an_emulator_that_forgot_everything(platform: Pla
 
 def test_busy_port_is_named(platform: Platform) -> None:
     """A second platform on the first one's UI port is refused before it starts anything."""
-    second = Platform(platform.state.with_name("second"), 0, platform.ui_port, 0, platform.tree).on_free_ports_but_ui()
+    aws_port, postgres_port = free_ports(2)
+    second = replace(platform, state=platform.state.with_name("second"), aws_port=aws_port, postgres_port=postgres_port)
     try:
         output = second.make("up", expect=None)
     finally:
