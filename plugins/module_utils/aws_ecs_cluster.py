@@ -61,7 +61,7 @@ def ensure_cluster(
         name,
         current,
         {"containerInsights": container_insights},
-        lambda _: ecs.update_cluster_settings(
+        lambda _: ecs.update_cluster(
             cluster=name, settings=[{"name": "containerInsights", "value": container_insights}]
         ),
     )

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from botocore.session import get_session
+
 from module_utils.aws_ecs_service import service_spec
 from module_utils.aws_model import request_problems
 from module_utils.aws_task_definition import document_problems
-
 from tests.unit.ecs.rendering import DOCUMENTS, GOLDEN, REPOSITORY, TOPOLOGIES, Renderer
 
 TASK_DEFINITIONS = ["webserver.json", "daemon.json"]

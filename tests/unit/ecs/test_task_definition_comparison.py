@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from botocore.session import get_session
-from module_utils.aws_task_definition import differences, document_problems, flatten
 
+from module_utils.aws_task_definition import differences, document_problems, flatten
 from tests.unit.ecs.rendering import GOLDEN
 
 Document = dict[str, Any]
@@ -130,7 +130,7 @@ def test_every_single_removed_setting_is_a_difference(document: Document) -> Non
         except KeyError:
             continue
         # A variable without a value is one with an empty value; so it was in the document.
-        if same and not (path[-1] == "value"):
+        if same and path[-1] != "value":
             unnoticed.add(path[-1:])
     assert unnoticed <= defaults
 
