@@ -1,0 +1,129 @@
+"""What each identity may do: the policies of the role `iam`, rendered by Ansible's own Templar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROOT = Path(__file__).parents[3]
+BUCKET = "arn:aws:s3:::lab-dags"
+SETTINGS = {
+    "name_prefix": "lab",
+    "aws_region": "eu-central-1",
+    "aws_account_id": "123456789012",
+    "dags_bucket_name": "lab-dags",
+    "dags_credentials": "task_role",
+    "efs_file_system_id": "fs-1",
+    "efs_access_point_id": "fsap-1",
+    "ecr_repository_arn": "arn:aws:ecr:eu-central-1:123456789012:repository/lab",
+    "secrets_manager_database_secret": "lab/database",
+    "secrets_manager_database_secret_arn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:lab/database-x",
+    "secrets_manager_s3_user_secret": "lab/s3-user",
+    "secrets_manager_s3_user_secret_arn": "",
+}
+
+
+def render(name: str, **changes: Any) -> Any:
+    """Return a variable of the role as Ansible sees it."""
+    loader = DataLoader()
+    variables: dict[str, Any] = {}
+    for path in ("defaults/main.yml", "vars/main.yml"):
+        variables |= loader.load_from_file(str(ROOT / "roles" / "iam" / path), trusted_as_template=True)
+    templar = Templar(loader=loader, variables=variables | SETTINGS | changes)
+    return templar.template(variables[name])
+
+
+def allowed(policy: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return every pair of action and resource that the policy allows."""
+    pairs: set[tuple[str, str]] = set()
+    for statement in policy["Statement"]:
+        assert statement["Effect"] == "Allow"
+        actions, resources = (
+            [value] if isinstance(value, str) else value for value in (statement["Action"], statement["Resource"])
+        )
+        pairs |= {(action, resource) for action in actions for resource in resources}
+    return pairs
+
+
+READ_BUCKET = {
+    ("s3:ListBucket", BUCKET),
+    ("s3:GetBucketLocation", BUCKET),
+    ("s3:GetObject", f"{BUCKET}/*"),
+    ("s3:GetObjectVersion", f"{BUCKET}/*"),
+}
+FILE_SYSTEM = "arn:aws:elasticfilesystem:eu-central-1:123456789012:file-system/fs-1"
+
+
+def test_task_role() -> None:
+    policy = render("__iam_task_policy")
+    assert allowed(policy) == READ_BUCKET | {
+        ("elasticfilesystem:ClientMount", FILE_SYSTEM),
+        ("elasticfilesystem:ClientWrite", FILE_SYSTEM),
+        ("s3:PutObject", f"{BUCKET}/compute-logs/*"),
+        ("s3:GetObject", f"{BUCKET}/data/*"),
+        ("s3:PutObject", f"{BUCKET}/data/*"),
+        ("s3:DeleteObject", f"{BUCKET}/data/*"),
+    }
+    (mount,) = [entry for entry in policy["Statement"] if entry["Sid"] == "MountTheAccessPoint"]
+    assert mount["Condition"] == {
+        "StringEquals": {
+            "elasticfilesystem:AccessPointArn": (
+                "arn:aws:elasticfilesystem:eu-central-1:123456789012:access-point/fsap-1"
+            )
+        }
+    }
+
+
+def test_task_role_without_data() -> None:
+    written = {
+        resource
+        for action, resource in allowed(render("__iam_task_policy", iam_data_prefixes=[]))
+        if action in ("s3:PutObject", "s3:DeleteObject")
+    }
+    assert written == {f"{BUCKET}/compute-logs/*"}
+
+
+def test_task_role_can_be_extended() -> None:
+    statement = {"Effect": "Allow", "Action": "sns:Publish", "Resource": "arn:aws:sns:eu-central-1:1:x"}
+    policy = render("__iam_task_policy", iam_task_statements=[statement])
+    assert ("sns:Publish", "arn:aws:sns:eu-central-1:1:x") in allowed(policy)
+
+
+@pytest.mark.parametrize("user_secret", ["", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:lab/s3-user-y"])
+def test_execution_role(user_secret: str) -> None:
+    policy = render("__iam_execution_policy", secrets_manager_s3_user_secret_arn=user_secret)
+    secrets = {SETTINGS["secrets_manager_database_secret_arn"], user_secret} - {""}
+    repository = SETTINGS["ecr_repository_arn"]
+    logs = "arn:aws:logs:eu-central-1:123456789012:log-group:/ecs/lab/*"
+    assert allowed(policy) == {
+        ("ecr:GetAuthorizationToken", "*"),
+        ("ecr:BatchCheckLayerAvailability", repository),
+        ("ecr:BatchGetImage", repository),
+        ("ecr:GetDownloadUrlForLayer", repository),
+        ("logs:CreateLogStream", logs),
+        ("logs:PutLogEvents", logs),
+    } | {("secretsmanager:GetSecretValue", secret) for secret in secrets}
+
+
+def test_user_may_read_the_bucket_and_nothing_else() -> None:
+    assert allowed(render("__iam_user_policy")) == READ_BUCKET
+
+
+def test_only_tasks_of_this_account_take_the_roles() -> None:
+    (statement,) = render("__iam_trust")["Statement"]
+    assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        "ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-central-1:123456789012:*"},
+    }
+
+
+@pytest.mark.parametrize(("credentials", "state"), [("task_role", "absent"), ("iam_user", "present")])
+def test_the_user_exists_only_if_asked_for(credentials: str, state: str) -> None:
+    (user,) = render("__iam_users", dags_credentials=credentials)
+    assert user["state"] == state
+    assert user["access_key_secret"] == "lab/s3-user"
