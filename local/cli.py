@@ -10,8 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -154,13 +152,7 @@ def wait_for_ui(settings: Settings) -> bool:
 
 def ui_answers(settings: Settings) -> bool:
     """Return whether Dagster's web server answers on the UI's port."""
-    # Not through a proxy of the environment: this is the loopback interface.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{settings.ui_url}/server_info", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    return processes.answers_http(f"{settings.ui_url}/server_info")
 
 
 def up(settings: Settings, _arguments: argparse.Namespace) -> None:
@@ -224,14 +216,14 @@ def status(settings: Settings, _arguments: argparse.Namespace) -> None:
     rows = [("PROCESS", "PID", "PORT", "HEALTH")]
     for name, running, port, healthy in (
         ("postgres", postgres.running, settings.postgres_port, postgres.answers),
-        ("emulator", EMULATOR.running, settings.aws_port, lambda _: processes.listens(settings.aws_port)),
+        ("emulator", EMULATOR.running, settings.aws_port, EMULATOR.ready),
         ("runner", RUNNER.running, settings.ui_port, ui_answers),
     ):
         pid = running(settings) if settings.state.exists() else None
         health = "stopped" if pid is None else "answers" if healthy(settings) else "does not answer"
         rows.append((name, str(pid or "-"), str(port), health))
     print(table(rows))
-    if processes.listens(settings.aws_port):
+    if EMULATOR.ready(settings):
         print("\n" + table([("SERVICE", "TASK", "STATUS", "HEALTH", "REVISION"), *tasks(settings)]))
     print(f"\nState: {settings.state}\nUI:    {settings.ui_url}")
 
@@ -273,7 +265,7 @@ def logs(settings: Settings, arguments: argparse.Namespace) -> None:
     for file in sorted(settings.logs.glob("*.log")):
         if arguments.name in (None, file.stem):
             print(f"==> {file} <==\n{processes.tail(file, arguments.lines)}\n")
-    if not processes.listens(settings.aws_port):
+    if not EMULATOR.ready(settings):
         return
     client = aws(settings, "logs")
     for service, task, *_ in tasks(settings):

@@ -4,8 +4,8 @@ moto registers services and tasks, but runs nothing: a task is RUNNING at once a
 described; counts and deployments of services are made up; the settings of services that it does not know are dropped.
 Here the state of a task is what SubmitTaskStateChange has last said, and everything about services follows from tasks.
 
-ECS agents report health through a channel of their own (the telemetry endpoint). Here the `reason` of a container in
-SubmitTaskStateChange carries it: `healthStatus=HEALTHY`.
+ECS agents report health through a channel of their own (the telemetry endpoint). Here the `reason` of a running
+container carries it, in SubmitContainerStateChange or SubmitTaskStateChange: HEALTHY, UNHEALTHY or UNKNOWN.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore import xform_name
 from moto.core.responses import ActionResult
 from moto.ec2 import ec2_backends
 from moto.ecs.exceptions import InvalidParameterException
@@ -22,7 +23,6 @@ from moto.ecs.models import EC2ContainerServiceBackend, Service, Task
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.moto_api import state_manager
 
-HEALTH = "healthStatus="
 STATES = (
     "PROVISIONING",
     "PENDING",
@@ -155,10 +155,11 @@ def _patch_services() -> None:
 
 
 def _keep_settings(service: Service, params: dict[str, Any]) -> None:
-    """Remember the settings of a request; moto's serializer prefers attributes with the API's own names."""
+    """Remember the settings of a request, under the API's names and moto's: its serializer takes one or the other."""
     for name in _SERVICE_SETTINGS:
         if params.get(name) is not None:
             setattr(service, name, params[name])
+            setattr(service, xform_name(name), params[name])
 
 
 def _new_deployment(service: Service) -> None:
@@ -296,10 +297,22 @@ def _patch_tasks() -> None:
         _change_state(self.ecs_backend, task, change)
         return ActionResult({"acknowledgment": "ACK"})
 
+    def submit_container_state_change(self: Any) -> ActionResult:
+        change = self._get_params()
+        task = find_task(self.ecs_backend, change.get("cluster") or "default", change.get("task") or "")
+        _change_state(self.ecs_backend, task, {"containers": [change]})
+        return ActionResult({"acknowledgment": "ACK"})
+
+    def calculate_task_resource_requirements(_definition: Any) -> dict[str, Any]:
+        """Return nothing: moto adds up container memories, which Fargate does not require; no instance is filled."""
+        return {"CPU": 0, "MEMORY": 0, "PORTS": [], "PORTS_UDP": []}
+
+    backend._calculate_task_resource_requirements = staticmethod(calculate_task_resource_requirements)
     backend.run_task = run_task
     backend.stop_task = stop_task
     backend.list_tasks = list_tasks
     response.submit_task_state_change = submit_task_state_change
+    response.submit_container_state_change = submit_container_state_change
 
 
 def find_task(backend: Any, cluster: str, task: str) -> Task:
@@ -372,11 +385,8 @@ def _change_container(task: Task, change: dict[str, Any]) -> None:
         names = ", ".join(each["name"] for each in task.containers)
         raise InvalidParameterException(f"The task has no container {change.get('containerName')!r}, only {names}.")
     reason = change.get("reason") or ""
-    if reason.startswith(HEALTH):
-        health = reason.removeprefix(HEALTH)
-        if health not in HEALTH_STATES:
-            raise InvalidParameterException(f"{HEALTH}{health} is none of {', '.join(HEALTH_STATES)}.")
-        container["healthStatus"] = health
+    if change.get("status") == "RUNNING" and reason in HEALTH_STATES:
+        container["healthStatus"] = reason
         states = {each["healthStatus"] for each in task.containers}
         # As in AWS: one unhealthy container makes the task unhealthy; containers without a health check do not count.
         task.health_status = next(state for state in ("UNHEALTHY", "HEALTHY", "UNKNOWN") if state in states)

@@ -7,12 +7,14 @@ comparison of the start time that was written down.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +47,8 @@ def identity(pid: int) -> str | None:
         if Path("/proc/self/stat").exists():
             # Fields after the program's name, which is in parentheses and may hold blanks and parentheses (proc(5)).
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if fields[0] == "Z":
+            # A zombie's other threads may still be about to end, and hold its sockets until they have.
+            if fields[0] == "Z" and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1:
                 return None
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
             return f"{boot}:{fields[19]}"
@@ -239,6 +242,17 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
         return probe.connect_ex((HOST, port)) == 0
+
+
+def answers_http(url: str) -> bool:
+    """Return whether a server on this machine answers a GET with status 200."""
+    # Not through a proxy of the environment: this is the loopback interface.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def require_free_port(port: int, variable: str, purpose: str) -> None:

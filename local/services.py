@@ -50,6 +50,11 @@ def environment(settings: Settings) -> dict[str, str]:
     return kept | settings.environment | {"PYTHONUNBUFFERED": "1"}
 
 
-EMULATOR = Service("emulator", "local.emulator", lambda settings: processes.listens(settings.aws_port), 30)
+def emulator_answers(settings: Settings) -> bool:
+    """Return whether the emulator answers; that something listens is not enough, it may be about to end."""
+    return processes.answers_http(f"{settings.aws_url}/moto-api/")
+
+
+EMULATOR = Service("emulator", "local.emulator", emulator_answers, 30)
 # Its tasks take their time; `make up` waits for the UI instead.
 RUNNER = Service("runner", "local.runner", lambda _settings: True, 60)

@@ -7,6 +7,7 @@ Balancer gives it.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import threading
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Forwarder:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="forwarder", daemon=True)
         self._connections: set[asyncio.Task[None]] = set()
+        self._open: collections.Counter[int] = collections.Counter()
         self._server: asyncio.Server | None = None
 
     def start(self) -> None:
@@ -58,8 +60,19 @@ class Forwarder:
         self._loop.close()
 
     def set_targets(self, ports: Sequence[int]) -> None:
-        """Send new connections to these loopback ports; connections that exist are left alone."""
-        self._targets = tuple(ports)
+        """Send new connections to these loopback ports; connections that exist are left alone.
+
+        After the return no connection is on its way to another port without being counted by `connections`.
+        """
+
+        async def switch() -> None:
+            self._targets = tuple(ports)
+
+        asyncio.run_coroutine_threadsafe(switch(), self._loop).result()
+
+    def connections(self, port: int) -> int:
+        """Return the number of open connections to a target."""
+        return self._open[port]
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, HOST, self._port)
@@ -77,24 +90,30 @@ class Forwarder:
         self._connections.add(task)
         try:
             with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.CancelledError):
-                upstream = await self._connect()
-                if upstream is None:
+                if not await self._serve(reader, writer):
                     await _refuse(reader, writer)
-                else:
-                    with contextlib.closing(upstream[1]):
-                        await _join((reader, writer), upstream)
         finally:
             self._connections.discard(task)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Forward a connection to its end; return False if no target accepts it."""
         targets = self._targets
         self._next += 1
         for offset in range(len(targets)):
             port = targets[(self._next + offset) % len(targets)]
-            # A task that has just died refuses: the next one is asked instead.
-            with contextlib.suppress(OSError, TimeoutError):
-                return await asyncio.wait_for(asyncio.open_connection(HOST, port), _CONNECT_SECONDS)
-        return None
+            # Counted before the first `await`: see `set_targets`.
+            self._open[port] += 1
+            try:
+                upstream = await asyncio.wait_for(asyncio.open_connection(HOST, port), _CONNECT_SECONDS)
+            except (OSError, TimeoutError):
+                continue  # a task that has just died refuses: the next one is asked instead
+            else:
+                with contextlib.closing(upstream[1]):
+                    await _join((reader, writer), upstream)
+                return True
+            finally:
+                self._open[port] -= 1
+        return False
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

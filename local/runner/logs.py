@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
 BUFFERED_EVENTS = 20_000
-"""Events per stream that are kept while the emulator is down; the oldest go first, as with a full non-blocking driver."""
+"""Events per stream that are kept while the emulator is down; after that the oldest are lost."""
 # Quotas of PutLogEvents: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 _BATCH_EVENTS = 10_000
 _BATCH_BYTES = 1_048_576

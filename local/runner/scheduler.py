@@ -83,17 +83,18 @@ def decide(wish: ServiceWish, tasks: Sequence[TaskView], *, may_start: bool = Tr
     start = max(0, min(missing, room)) if may_start else 0
 
     stop: list[tuple[str, str]] = []
-    deployed = f"(service {wish.name}) replaced by deployment {wish.deployment}"
-    stop += [(task.id, deployed) for task in old if not task.healthy]
+    # ECS's own words: the emulator and `ecs:DescribeTasks` tell such stops from failures by them.
+    reason = f"Scaling activity initiated by (deployment {wish.deployment})"
+    stop += [(task.id, reason) for task in old if not task.healthy]
     healthy = sum(task.healthy for task in staying)
     for task in sorted((task for task in old if task.healthy), key=lambda task: task.started):
         if healthy - 1 < wish.least_healthy:
             break
         healthy -= 1
-        stop.append((task.id, deployed))
+        stop.append((task.id, reason))
 
     excess = sorted(current, key=lambda task: (task.healthy, -task.started))[: max(0, -missing)]
-    stop += [(task.id, f"(service {wish.name}) scaled down to {wish.desired}") for task in excess]
+    stop += [(task.id, reason) for task in excess]
     return Decision(start, tuple(stop))
 
 
@@ -142,6 +143,7 @@ def parse_service(service: dict[str, Any]) -> ServiceWish:
     deployments = service.get("deployments") or []
     primary: dict[str, Any] = next((each for each in deployments if each.get("status") == "PRIMARY"), {})
     configuration = service.get("deploymentConfiguration") or {}
+    active = service.get("status", "ACTIVE") == "ACTIVE"  # a deleted one drains
     breaker = configuration.get("deploymentCircuitBreaker") or {}
     return ServiceWish(
         cluster=service["clusterArn"],
@@ -149,7 +151,7 @@ def parse_service(service: dict[str, Any]) -> ServiceWish:
         name=service["serviceName"],
         task_definition=service["taskDefinition"],
         deployment=primary.get("id", "ecs-svc/none"),
-        desired=service["desiredCount"],
+        desired=service["desiredCount"] if active else 0,
         minimum_percent=configuration.get("minimumHealthyPercent", ServiceWish.minimum_percent),
         maximum_percent=configuration.get("maximumPercent", ServiceWish.maximum_percent),
         breaker=bool(breaker.get("enable")),

@@ -16,8 +16,6 @@ from botocore.exceptions import ClientError
 from local import emulator_state, postgres, processes, services
 from local.settings import HOST, Settings
 
-NETWORK = {"awsvpcConfiguration": {"subnets": ["?"], "securityGroups": []}}
-
 
 @pytest.fixture(scope="module")
 def aws(settings: Settings) -> Callable[[str], Any]:
@@ -120,7 +118,7 @@ def revision(ecs: Any, family: str) -> str:
         cpu="256",
         memory="512",
         containerDefinitions=[
-            {"name": "main", "image": "i", "memory": 512, "healthCheck": {"command": ["CMD", "true"]}},
+            {"name": "main", "image": "i", "healthCheck": {"command": ["CMD", "true"]}},
         ],
     )["taskDefinition"]
     return str(definition["taskDefinitionArn"])
@@ -145,10 +143,10 @@ def run_task(ecs: Any, name: str) -> str:
 
 
 def report(ecs: Any, name: str, task: str, status: str, health: str = "", *, reason: str = "") -> None:
-    container: dict[str, Any] = {"containerName": "main", "status": status}
+    containers = [{"containerName": "main", "status": status}]
+    ecs.submit_task_state_change(cluster=name, task=task, status=status, reason=reason, containers=containers)
     if health:
-        container["reason"] = f"healthStatus={health}"
-    ecs.submit_task_state_change(cluster=name, task=task, status=status, reason=reason, containers=[container])
+        ecs.submit_container_state_change(cluster=name, task=task, containerName="main", status=status, reason=health)
 
 
 def test_service_follows_the_tasks_that_an_agent_reports(aws: Callable[[str], Any]) -> None:
@@ -225,8 +223,8 @@ def test_wrong_reports_are_refused(aws: Callable[[str], Any]) -> None:
         report(ecs, "wrong", "no-such-task", "RUNNING")
     with pytest.raises(ClientError, match="PROVISIONING, PENDING"):
         report(ecs, "wrong", task, "SLEEPING")
-    with pytest.raises(ClientError, match="HEALTHY, UNHEALTHY"):
-        report(ecs, "wrong", task, "RUNNING", "FINE")
+    with pytest.raises(ClientError, match="no container 'other', only main"):
+        ecs.submit_container_state_change(cluster="wrong", task=task, containerName="other", status="RUNNING")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
