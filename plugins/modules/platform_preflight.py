@@ -63,10 +63,10 @@ def identify(module: Any) -> tuple[dict[str, str], list[Problem]]:
     expected, region = settings.get("aws_account_id"), settings.get("aws_region")
     environment = settings.get("aws_environment")
     endpoint = environment.get("AWS_ENDPOINT_URL") if isinstance(environment, dict) else None
-    regions = boto3.session.Session().get_available_regions("ecs", partition_name="aws")
-    if region is not None and region not in regions:
-        return {}, [Problem("aws_region", region, "ECS is not offered there.", ", ".join(regions) + ".")]
     try:
+        regions = boto3.session.Session().get_available_regions("ecs", partition_name="aws")
+        if region is not None and region not in regions:
+            return {}, [Problem("aws_region", region, "ECS is not offered there.", ", ".join(regions) + ".")]
         caller = module.client("sts").get_caller_identity()
     except EndpointConnectionError:
         return {}, [
