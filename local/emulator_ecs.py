@@ -18,6 +18,7 @@ from typing import Any
 from botocore import xform_name
 from moto.core.responses import ActionResult
 from moto.ec2 import ec2_backends
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ecs.exceptions import InvalidParameterException
 from moto.ecs.models import EC2ContainerServiceBackend, Service, Task
 from moto.ecs.responses import EC2ContainerServiceResponse
@@ -60,6 +61,8 @@ def apply() -> None:
     """Patch moto's ECS. Call once, before the server starts."""
     # Described as often as anybody likes, a task keeps the state that was reported.
     state_manager.set_transition("ecs::task", {"progression": "manual", "times": 2**62})
+    # moto gives the attribute to interfaces in a VPC with DNS host names only, and then asks every one for it.
+    NetworkInterface.private_dns_name = None
     _patch_services()
     _patch_tasks()
 

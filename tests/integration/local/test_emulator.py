@@ -89,8 +89,6 @@ def test_rds_creates_nothing_when_postgresql_refuses(aws: Callable[[str], Any]) 
 def make_service(ecs: Any, ec2: Any, name: str, **settings: Any) -> dict[str, Any]:
     """Create a service, with a cluster and a revision of its own, and return its description."""
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    # moto makes a network interface in a VPC without DNS names, then asks for its name.
-    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
     ecs.create_cluster(clusterName=name)
     return dict(
