@@ -393,7 +393,8 @@ def _change_container(task: Task, change: dict[str, Any]) -> None:
         health = reason.removeprefix(HEALTH)
         if health not in HEALTH_STATES:
             raise InvalidParameterException(f"{HEALTH}{health} is none of {', '.join(HEALTH_STATES)}.")
-        container["healthStatus"] = health
+        if change.get("status") == "RUNNING":
+            container["healthStatus"] = health
         states = {each["healthStatus"] for each in task.containers}
         # As in AWS: one unhealthy container makes the task unhealthy; containers without a health check do not count.
         task.health_status = next(state for state in ("UNHEALTHY", "HEALTHY", "UNKNOWN") if state in states)
