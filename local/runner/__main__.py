@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import fcntl
 import logging
+import os
 import signal
 import sys
 import threading
 from typing import IO
 
 from local.runner import logs
-from local.runner.cloud import Cloud, client
+from local.runner.cloud import Cloud, client, ignore_user_settings
 from local.runner.engine import Engine
 from local.runner.forwarder import Forwarder
 from local.runner.metadata import MetadataServer
@@ -30,6 +31,7 @@ def main() -> int:
     )
     only_clean = parser.parse_args().stop_leftovers
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    ignore_user_settings(os.environ)
     try:
         settings = Settings.from_environment()
         with _lock(settings):

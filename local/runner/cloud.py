@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.settings import Settings
+from local.settings import HOST, Settings
 
 REGION = "us-east-1"
 _SERVICES_PER_CALL = 10
@@ -21,8 +22,19 @@ class EmulatorError(Exception):
     """The emulator does not answer, or has refused a call."""
 
 
+def ignore_user_settings(environ: MutableMapping[str, str]) -> None:
+    """Keep a user's own AWS settings and proxies away from boto3, in the environment of this process.
+
+    A profile could name another endpoint or, if it does not exist, make every call fail.
+    """
+    for name in [name for name in environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+        del environ[name]
+    environ["AWS_CONFIG_FILE"] = environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    environ["NO_PROXY"] = environ["no_proxy"] = HOST
+
+
 def client(settings: Settings, service: str) -> Any:
-    """Return a boto3 client of the emulator. A user's own profile and keys are never used."""
+    """Return a boto3 client of the emulator; see also `ignore_user_settings`."""
     # Any: the overloads of boto3-stubs want literal names.
     session: Any = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)  # noqa: S106, no secret
     # Few and short attempts: what fails now is tried again a second later.
