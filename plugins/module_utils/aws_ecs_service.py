@@ -156,7 +156,8 @@ def remove_services(
         def delete(name: str = name, draining: bool = service["status"] == "DRAINING") -> None:
             if not draining:
                 ecs.update_service(cluster=cluster, service=name, desiredCount=0)
-                ecs.delete_service(cluster=cluster, service=name)
+                # force: the deployment may not have noticed yet that its service is scaled to zero.
+                ecs.delete_service(cluster=cluster, service=name, force=True)
 
         plan.remove(KIND, name, {"desiredCount": service["desiredCount"]}, delete)
     if ours and not plan.check_mode:
@@ -206,10 +207,18 @@ def is_steady(service: Mapping[str, Any], task_definition: str) -> bool:
     )
 
 
+def primary_state(service: Mapping[str, Any]) -> str:
+    """Return the rollout state of the deployment that is being rolled out, or was last."""
+    states = [item.get("rolloutState", "") for item in service.get("deployments", []) if item["status"] == "PRIMARY"]
+    return str(states[0]) if states else ""
+
+
 def rollout_failure(service: Mapping[str, Any], task_definition: str) -> str:
     """Return why the rollout of `task_definition` has failed for good; an empty string if it has not."""
     for deployment in service.get("deployments", []):
-        if deployment["taskDefinition"] == task_definition and deployment.get("rolloutState") == "FAILED":
+        # An older deployment of the same revision may be there still, after a new one was forced.
+        ours = deployment["taskDefinition"] == task_definition
+        if ours and deployment["status"] == "PRIMARY" and deployment.get("rolloutState") == "FAILED":
             return str(deployment.get("rolloutStateReason", "its deployment failed"))
     if service["taskDefinition"] != task_definition:
         return (
@@ -322,6 +331,15 @@ def _keep(ecs: Any, platform: str, cluster: str, *, spec: ServiceSpec, found: Ma
     )
     before, after = service_drift(found, spec)
     if not after:
+        if primary_state(found) == "FAILED":
+            # The first rollout of a service has nothing to be rolled back to. Whatever was wrong, try once more.
+            plan.update(
+                KIND,
+                spec.name,
+                {"rolloutState": "FAILED"},
+                {"forceNewDeployment": True},
+                lambda: ecs.update_service(cluster=cluster, service=spec.name, forceNewDeployment=True),
+            )
         return
     force = {"forceNewDeployment": True} if _STARTS_NEW_TASKS & after.keys() else {}
     plan.update(

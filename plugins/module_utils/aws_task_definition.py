@@ -52,12 +52,8 @@ _KEYED_BY: dict[str, tuple[str, ...]] = {
 _SETS = frozenset({"requiresCompatibilities", "add", "drop"})
 """Lists of plain strings without an order. All others (command, entryPoint, dnsServers, ...) have one."""
 
-_FALSE_BY_DEFAULT = frozenset(
-    {
-        *("privileged", "readonlyRootFilesystem", "interactive", "pseudoTerminal", "disableNetworking"),
-        *("initProcessEnabled", "readOnly", "enableFaultInjection"),
-    }
-)
+_TRUE_BY_DEFAULT = frozenset({"essential"})
+"""Of all flags in a task definition only this one is on when it is left out; for the others false says nothing."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "": {"runtimePlatform": {}, "ephemeralStorage": {}},
@@ -67,7 +63,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "containerDefinitions": {"cpu": 0, "essential": True, "versionConsistency": "enabled"},
     "healthCheck": {"interval": 30, "timeout": 5, "retries": 3, "startPeriod": 0},
     "portMappings": {"protocol": "tcp"},
-    "efsVolumeConfiguration": {"rootDirectory": "/", "transitEncryption": "DISABLED"},
+    "efsVolumeConfiguration": {"rootDirectory": "/", "transitEncryption": "DISABLED", "transitEncryptionPort": 0},
     "authorizationConfig": {"iam": "DISABLED"},
 }
 """What AWS assumes for members that are left out, by the member that holds them. From the API reference of
@@ -172,7 +168,10 @@ def remove_task_definition(ecs: Any, platform: str, family: str, plan: Plan) -> 
         everything = [*active, *inactive]
         # The API takes ten at a time. AWS finishes by itself once no task uses a revision any more.
         for start in range(0, len(everything), 10):
-            ecs.delete_task_definitions(taskDefinitions=everything[start : start + 10])
+            failures = ecs.delete_task_definitions(taskDefinitions=everything[start : start + 10])["failures"]
+            if failures:
+                reasons = "; ".join(f"{failure.get('arn')}: {failure.get('reason')}" for failure in failures)
+                raise Refusal(f"AWS did not delete revisions of {family!r}: {reasons}. Run this playbook again.")
 
     plan.remove(KIND, family, {"revisions": len(active) + len(inactive)}, remove)
 
@@ -225,7 +224,7 @@ def _flat(path: str, key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _flat_mapping(path, key, value)
     elif isinstance(value, list):
         yield from _flat_list(path, key, value)
-    elif key in _FALSE_BY_DEFAULT and value is False:
+    elif value is False and key not in _TRUE_BY_DEFAULT:
         return
     elif key in _SCALARS:
         yield path, _SCALARS[key](value)

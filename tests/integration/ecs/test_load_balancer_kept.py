@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -21,7 +22,7 @@ def elb(aws: Clients) -> Any:
 
 @pytest.fixture
 def spec(network: dict[str, Any], request: pytest.FixtureRequest) -> BalancerSpec:
-    name = f"lb-{abs(hash(request.node.name)) % 10**10}"
+    name = f"lb-{crc32(request.node.name.encode())}"
     return BalancerSpec(
         platform="platform",
         name=name,

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from module_utils.aws_ecs_cluster import ensure_cluster, remove_cluster
-from module_utils.aws_ecs_service import LoadBalancerTarget, ServiceSpec, ensure_services, remove_services
+from module_utils.aws_ecs_service import (
+    LoadBalancerTarget,
+    ServiceSpec,
+    ensure_services,
+    remove_services,
+    wait_for_steady_state,
+)
 from module_utils.aws_plan import Plan, Refusal
 from module_utils.aws_task_definition import ensure_task_definition
 from tests.integration.ecs.conftest import Clients
@@ -247,7 +253,7 @@ def test_a_failed_rollout_is_explained(ecs: Any, cluster: str, daemon: ServiceSp
     for _ in range(3):  # the least number of failures for the circuit breaker
         run_tasks(ecs, cluster, "daemon", status="STOPPED", exitCode=2)
     with pytest.raises(Refusal) as refusal:
-        apply(ecs, cluster, daemon, seconds=5)
+        wait_for_steady_state(ecs, cluster, [daemon], seconds=5, poll_seconds=0.05)
     message = str(refusal.value)
     assert "tasks failed to start" in message
     assert "Essential container in task exited" in message
@@ -255,9 +261,17 @@ def test_a_failed_rollout_is_explained(ecs: Any, cluster: str, daemon: ServiceSp
     assert f"aws logs tail /ecs/{cluster}/daemon" in message
 
 
-def test_a_rollback_is_a_failure(ecs: Any, cluster: str, daemon: ServiceSpec) -> None:
-    from module_utils.aws_ecs_service import wait_for_steady_state
+def test_a_failed_rollout_is_tried_again(ecs: Any, cluster: str, daemon: ServiceSpec) -> None:
+    apply(ecs, cluster, daemon)
+    for _ in range(3):
+        run_tasks(ecs, cluster, "daemon", status="STOPPED", exitCode=2)
+    plan = apply(ecs, cluster, daemon)
+    assert plan.changes[0]["after"] == {"forceNewDeployment": True}
+    run_tasks(ecs, cluster, "daemon")
+    assert apply(ecs, cluster, daemon, seconds=5).changes == []
 
+
+def test_a_rollback_is_a_failure(ecs: Any, cluster: str, daemon: ServiceSpec) -> None:
     apply(ecs, cluster, daemon)
     run_tasks(ecs, cluster, "daemon")
     broken = replace(daemon, task_definition=register(ecs, memory=4096))
