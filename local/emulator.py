@@ -60,7 +60,8 @@ def main() -> int:
     print(f"The AWS emulator listens on {settings.aws_url}.", flush=True)
     ended.wait()
     server.shutdown()
-    saver.close()
+    if not saver.close():
+        return 1
     print("The account is saved.", flush=True)
     return 0
 

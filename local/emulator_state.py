@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copyreg
+import importlib
 import io
+import marshal
 import os
 import pickle
 import sys
 import threading
+import types
 import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,20 +39,38 @@ def _new_rlock(_lock: object) -> tuple[Callable[[], Any], tuple[()]]:
     return threading.RLock, ()
 
 
+def _new_function(module: str, code: bytes) -> types.FunctionType:
+    return types.FunctionType(marshal.loads(code), vars(importlib.import_module(module)))  # noqa: S302 - see load()
+
+
 class _Pickler(pickle.Pickler):
-    """Replaces locks, which some of moto's backends hold (ECR's, for one), by new, open ones."""
+    """Pickles what some of moto's backends hold and pickle refuses.
+
+    Locks (ECR's, for one) become new, open ones. Functions without a name in their module (the factory in SSM's
+    `defaultdict(lambda: ...)`) are stored as byte code.
+    """
 
     dispatch_table = copyreg.dispatch_table | {
         type(threading.Lock()): _new_lock,
         type(threading.RLock()): _new_rlock,
     }
 
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType) and "<" in obj.__qualname__ and obj.__closure__ is None:
+            return _new_function, (obj.__module__, marshal.dumps(obj.__code__))
+        return NotImplemented
+
+
+def _versions() -> str:
+    """Return what must be the same when a state is loaded; byte code differs between versions of Python."""
+    return f"moto {moto.__version__}, Python {sys.version_info.major}.{sys.version_info.minor}"
+
 
 def dump() -> bytes:
     """Return the state of all services. Requests must be at rest, see `Saver`."""
     backends = {backend.service_name: dict(backend) for backend in BackendDict._instances}
     stream = io.BytesIO()
-    _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump({"moto": moto.__version__, "backends": backends})
+    _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump({"versions": _versions(), "backends": backends})
     return stream.getvalue()
 
 
@@ -65,8 +86,8 @@ def load(file: Path) -> str:
         return "The emulated account is new and empty."
     try:
         saved = pickle.loads(content)  # noqa: S301 - see the docstring
-        if saved["moto"] != moto.__version__:
-            raise LocalError(f"written by moto {saved['moto']}, this is {moto.__version__}")
+        if saved["versions"] != _versions():
+            raise LocalError(f"written by {saved['versions']}, this is {_versions()}")
         targets = {name: moto.backends.get_backend(name) for name in saved["backends"]}
     except Exception as error:  # damaged bytes can make pickle raise anything
         aside = file.with_suffix(".damaged")
@@ -137,8 +158,8 @@ class Saver:
             if changed or self._lazy:
                 self.save()
 
-    def save(self) -> None:
-        """Save now. A failure is said in the log, and tried again with the next change."""
+    def save(self) -> bool:
+        """Save now. A failure is said in the log, and tried again with the next change. Returns whether it was saved."""
         self._soon.clear()
         self._lazy = False
         with self._condition:
@@ -149,19 +170,20 @@ class Saver:
             content = dump()
         except Exception as error:  # moto holds something that pickle refuses; the emulator itself still works
             print(f"ERROR: the account cannot be saved: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            return
+            return False
         finally:
             with self._condition:
                 self._saving = False
                 self._condition.notify_all()
         save(self._file, content)
+        return True
 
-    def close(self) -> None:
-        """Stop the saver's thread and save for the last time."""
+    def close(self) -> bool:
+        """Stop the saver's thread and save for the last time. Returns whether it was saved."""
         self._closing.set()
         self._soon.set()
         self._thread.join()
-        self.save()
+        return self.save()
 
 
 def action_of(environ: dict[str, Any]) -> str:

@@ -238,6 +238,12 @@ def test_account_outlives_the_emulator(settings: Settings, aws: Callable[[str], 
     aws("efs").create_file_system(CreationToken=name)
     secret = aws("secretsmanager").create_secret(Name=name, SecretString="hidden")["ARN"]
     aws("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+    # Every service that the platform or its tools ask is in the account from then on, and must not stop it being saved.
+    aws("ssm").put_parameter(Name=name, Value="kept", Type="String")
+    aws("elbv2").describe_load_balancers()
+    aws("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")
+    aws("cloudwatch").describe_alarms()
+    aws("sts").get_caller_identity()
     make_service(aws("ecs"), aws("ec2"), name)
     task = run_task(aws("ecs"), name)
     aws("logs").create_log_group(logGroupName=name)
@@ -263,10 +269,15 @@ def test_account_outlives_the_emulator(settings: Settings, aws: Callable[[str], 
     assert aws("ecs").describe_tasks(cluster=name, tasks=[task])["tasks"][0]["lastStatus"] == "PROVISIONING"
     report(aws("ecs"), name, task, "RUNNING", "HEALTHY")
     assert describe(aws("ecs"), name)["deployments"][0]["rolloutState"] == "COMPLETED"
+    assert aws("ssm").get_parameter(Name=name)["Parameter"]["Value"] == "kept"
     assert aws("iam").get_role(RoleName=name)["Role"]["RoleName"] == name
     assert aws("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
     # And it can be changed and saved on.
     aws("ecr").create_repository(repositoryName=f"{name}-after")
+
+
+def test_account_was_always_saved(settings: Settings) -> None:
+    assert "cannot be saved" not in (settings.logs / "emulator.log").read_text()
 
 
 def test_damaged_account_is_moved_aside(settings: Settings, aws: Callable[[str], Any]) -> None:
