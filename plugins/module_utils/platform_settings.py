@@ -318,12 +318,14 @@ def _public_ui(settings: Mapping[str, Any]) -> Iterator[Problem]:
             "Dagster has no log-in of its own: everybody on the internet could run code with the task's role.",
             "the ranges of your office or VPN.",
         )
-    if settings.get("ui_access") == "public" and not settings.get("ui_certificate_arn"):
+    if settings.get("ui_access") == "public":
+        # Until the load balancer can ask for a log-in, TLS alone does not make a public UI acceptable.
         yield Problem(
             "ui_access",
             "public",
-            "without a certificate the UI would be on the internet in plain text.",
-            "internal; or public together with ui_certificate_arn.",
+            "Dagster has no log-in of its own and the load balancer does not ask for one yet: whoever reaches the UI "
+            "could run code with the task's role.",
+            "internal; reach it over a VPN, peering, or a Session Manager port forwarding.",
         )
 
 

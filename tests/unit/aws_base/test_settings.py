@@ -62,7 +62,7 @@ def test_good_settings_have_no_problems() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"ui_access": "public", "ui_certificate_arn": CERTIFICATE, "ui_allowed_cidrs": ["198.51.100.0/24"]},
+        {"ui_certificate_arn": CERTIFICATE, "ui_allowed_cidrs": ["198.51.100.0/24"]},
         {"ecs_task_cpu": "1024", "ecs_task_memory": "8192"},  # -e gives strings
         {"dags_credentials": "iam_user", "network_egress": "nat_gateway"},
         {"secrets_manager_recovery_days": 0, "efs_infrequent_access_days": 0},
@@ -96,7 +96,7 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("aws_account_id", "1234", "not an AWS account id", "twelve digits"),
         ("network_egress", "nat", "it is not known", "nat_instance, nat_gateway"),
         ("ui_access", "open", "it is not known", "internal, public"),
-        ("ui_access", "public", "in plain text", "together with ui_certificate_arn"),
+        ("ui_access", "public", "does not ask for one yet", "VPN, peering, or a Session Manager"),
         ("ui_allowed_cidrs", ["0.0.0.0/0"], "no log-in of its own", "your office or VPN"),
         ("ui_allowed_cidrs", ["10.0.0.1/8"], "not an IPv4 range", "198.51.100.0/24"),
         ("ui_allowed_cidrs", [], "nobody could connect", "a list of IPv4 ranges"),
