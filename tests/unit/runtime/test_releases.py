@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ class FakeBucket:
         self.contents = contents
         self.fetched: list[str] = []
 
-    def file(self, entry: FileEntry) -> bytes:
+    def file(self, entry: FileEntry) -> Iterator[bytes]:
         self.fetched.append(entry.path)
-        return self.contents[entry.version_id]
+        content = self.contents[entry.version_id]
+        yield content[:2]
+        yield content[2:]
 
 
 def manifest(files: dict[str, bytes]) -> Manifest:

@@ -6,7 +6,7 @@ import pytest
 
 from dagster_ecs_runtime import settings
 
-GOOD = {"DAGSTER_S3_BUCKET": "b"}
+GOOD = {"DAGSTER_S3_BUCKET": "my-dags"}
 
 
 def test_defaults_are_those_of_the_task_definition() -> None:
@@ -27,7 +27,18 @@ def test_prefix_ends_in_a_slash() -> None:
         ("scheduler", GOOD, ["'scheduler' is not a service", "webserver, daemon"]),
         ("daemon", GOOD | {"DAGSTER_POLL_SECONDS": "often"}, ["DAGSTER_POLL_SECONDS='often'", "at least 0.1", "=10"]),
         ("daemon", GOOD | {"DAGSTER_POLL_SECONDS": "nan"}, ["DAGSTER_POLL_SECONDS='nan'"]),
-        ("daemon", GOOD | {"DAGSTER_HEALTH_PORT": "0"}, ["DAGSTER_HEALTH_PORT='0'", "at least 1"]),
+        ("daemon", GOOD | {"DAGSTER_HEALTH_PORT": "0"}, ["DAGSTER_HEALTH_PORT='0'", "1 to 65535", "=8080"]),
+        ("daemon", GOOD | {"DAGSTER_WEBSERVER_PORT": "70000"}, ["DAGSTER_WEBSERVER_PORT='70000'", "=3000"]),
+        ("daemon", GOOD | {"DAGSTER_WEBSERVER_PORT": "inf"}, ["DAGSTER_WEBSERVER_PORT='inf'"]),
+        ("daemon", GOOD | {"DAGSTER_STALE_SECONDS": "inf"}, ["DAGSTER_STALE_SECONDS='inf'"]),
+        ("daemon", {"DAGSTER_S3_BUCKET": "s3://my-dags"}, ["DAGSTER_S3_BUCKET='s3://my-dags'", "without s3://"]),
+        ("daemon", GOOD | {"DAGSTER_S3_PREFIX": "/a"}, ["DAGSTER_S3_PREFIX='/a'", "leave it out"]),
+        ("daemon", GOOD | {"DAGSTER_RUN_DIR": "/" + "r" * 61}, ["DAGSTER_RUN_DIR=", "longer than 61 bytes", "107"]),
+        (
+            "daemon",
+            GOOD | {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/"},
+            ["AWS_CONTAINER_CREDENTIALS_FULL_URI is set without AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"],
+        ),
         ("daemon", GOOD | {"DAGSTER_RUN_DIR": "run"}, ["DAGSTER_RUN_DIR='run'", "absolute path", "/run/dagster"]),
     ],
 )

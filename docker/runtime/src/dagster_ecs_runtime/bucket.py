@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Buffer, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,8 @@ from .manifest import (
 )
 from .settings import Settings
 
+_PIECE_BYTES = 1024 * 1024
+
 
 class SyncError(RuntimeError):
     """S3 could not be read, or what it holds is not a release; worth another try later."""
@@ -38,7 +41,12 @@ class Poll:
 
 
 class ReleaseBucket:
-    """Reads pointer, manifests and files of one bucket and prefix."""
+    """Reads pointer, manifests and files of one bucket and prefix.
+
+    Credentials are found by object_store, in this order: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the task role
+    through AWS_CONTAINER_CREDENTIALS_RELATIVE_URI (ECS), or through AWS_CONTAINER_CREDENTIALS_FULL_URI with
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; it renews those of a role itself.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.name = settings.bucket
@@ -67,7 +75,7 @@ class ReleaseBucket:
         except FileNotFoundError:
             return Poll(etag is not None, None, None)
         except Exception as error:
-            raise SyncError(f"s3://{self.name}/{key} cannot be read: {_short(error)}") from error
+            raise self._failure(key, None, error) from error
         try:
             return Poll(True, parse_pointer(body), answer.meta["e_tag"])
         except ManifestError as error:
@@ -85,19 +93,27 @@ class ReleaseBucket:
             raise SyncError(f"s3://{self.name}/{key} holds the manifest of release {found.id}")
         return found
 
-    def file(self, entry: FileEntry) -> bytes:
-        """Return the content of one pinned file; its size is bounded by the manifest's limits."""
-        return self._get(file_key(self._prefix, entry.path), entry.version_id)
+    def file(self, entry: FileEntry) -> Iterator[Buffer]:
+        """Yield the content of one pinned file in pieces of about a megabyte."""
+        key = file_key(self._prefix, entry.path)
+        try:
+            answer = obstore.get(self._store, key, options={"version": entry.version_id})
+            yield from answer.stream(min_chunk_size=_PIECE_BYTES)
+        except Exception as error:
+            raise self._failure(key, entry.version_id, error) from error
 
     def _get(self, key: str, version_id: str | None) -> bytes:
         try:
             options = {"version": version_id} if version_id else None
             return bytes(obstore.get(self._store, key, options=options).bytes())
         except Exception as error:
-            pinned = f" (version {version_id})" if version_id else ""
-            raise SyncError(f"s3://{self.name}/{key}{pinned} cannot be read: {_short(error)}") from error
+            raise self._failure(key, version_id, error) from error
+
+    def _failure(self, key: str, version_id: str | None, error: Exception) -> SyncError:
+        pinned = f" (version {version_id})" if version_id else ""
+        return SyncError(f"s3://{self.name}/{key}{pinned} cannot be read: {_short(error)}")
 
 
 def _short(error: Exception) -> str:
-    """Return an error on one line; obstore's carry the whole request."""
-    return " ".join(str(error).split())[:300]
+    """Return an error on one line, without the program's internals that obstore appends."""
+    return " ".join(str(error).partition("Debug source:")[0].split())[:500]

@@ -12,20 +12,43 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from . import events
 from .manifest import CodeLocation
 
 _TAIL_LINES = 60
-_LONGEST_SOCKET_PATH = 100
-"""Bytes; Linux allows 107 (unix(7)), macOS 103."""
+_LONGEST_LINE = 16 * 1024
+"""Bytes; a longer line is passed on in pieces, so that no output can fill the memory."""
+
+_own: set[int] = set()
+_own_lock = threading.Lock()
 
 
 def program(name: str) -> str:
     """Return the path of a console script of this Python environment."""
     return str(Path(sys.executable).with_name(name))
+
+
+@contextlib.contextmanager
+def reaping_paused() -> Iterator[None]:
+    """Keep ``reap_orphans`` from taking the exit code of a process that is started and awaited inside."""
+    with _own_lock:
+        yield
+
+
+def reap_orphans() -> None:
+    """Collect ended processes that were handed to us because their parent had ended: process 1 has to.
+
+    The exit codes of our own children are left to ``Child.exit_code``.
+    """
+    with _own_lock, contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid in _own:
+                return
+            os.waitpid(ended.si_pid, 0)
 
 
 class Child:
@@ -34,16 +57,19 @@ class Child:
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
         self.name = name
         self.started = time.monotonic()
-        # Not a shell's background job: Dagster ignores SIGTERM in a process that was started ignoring SIGINT.
-        self._process = subprocess.Popen(
-            command,
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # of its own, in the session of the task, by which a task runner can find it
-        )
+        self.asked_to_end = False
+        with _own_lock:
+            # Not a shell's background job: Dagster ignores SIGTERM in a process that was started ignoring SIGINT.
+            self._process = subprocess.Popen(
+                command,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # of its own, in the session of the task, by which a task runner can find it
+            )
+            _own.add(self._process.pid)
         self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
         self._reader = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
         self._reader.start()
@@ -54,17 +80,24 @@ class Child:
 
     def exit_code(self) -> int | None:
         """Return the exit code, negative for a signal, or None while the process lives."""
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            _own.discard(self._process.pid)
+        return code
 
     def tail(self) -> str:
         """Return the last lines of output; complete once the process has ended."""
         if self.exit_code() is not None:
             self._reader.join(2)
-        return "".join(self._tail)
+        return "\n".join(self._tail)
 
     def terminate(self) -> None:
-        """Ask the process, not its group, to end: its own children may be runs that it waits for."""
-        if self.exit_code() is None:
+        """Ask the process, not its group, to end: its own children may be runs that it waits for.
+
+        It is asked once only: a second SIGTERM makes a code server leave its runs alone.
+        """
+        if not self.asked_to_end and self.exit_code() is None:
+            self.asked_to_end = True
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
 
@@ -76,19 +109,43 @@ class Child:
             return False
         return True
 
+    def members(self) -> list[int]:
+        """Return the pids of the other live processes of the group: runs and their steps, in a code server's.
+
+        Found in /proc; where that does not exist (macOS) none are known.
+        """
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                # proc(5): "pid (name) state parent group ..."; the name may hold spaces and parentheses.
+                state, _parent, group = status.read_text().rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
+                continue
+            pid = int(status.parent.name)
+            if int(group) == self.pid and pid != self.pid and state != "Z":
+                found.append(pid)
+        return found
+
+    def signal_members(self, number: signal.Signals) -> None:
+        """Send a signal to everything in the group but the process itself."""
+        for pid in self.members():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
     def kill_group(self) -> None:
         """End the process and everything it started."""
+        if self.exit_code() is not None and not self.members():
+            return  # the group's number may be somebody else's by now
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _pass_on(self, output: IO[bytes]) -> None:
         with output:
-            for raw in output:
-                line = raw.decode("utf-8", "replace")
+            while raw := output.readline(_LONGEST_LINE):
+                line = raw.decode("utf-8", "replace").rstrip("\n")
                 self._tail.append(line)
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                events.emit_output(self.name, line)
 
 
 class CodeServer(Child):
@@ -123,6 +180,15 @@ class CodeServer(Child):
                 return False
             return True
 
+    def connections(self) -> int:
+        """Return how many clients are connected; 0 where /proc does not exist (macOS)."""
+        try:
+            lines = Path("/proc/net/unix").read_text().splitlines()
+        except OSError:
+            return 0
+        # proc(5): number, references, protocol, flags, type, state, inode, path. 01 is the listening socket itself.
+        return sum(line.endswith(f" {self.socket}") and line.split()[5] != "01" for line in lines)
+
     def remove_socket(self) -> None:
         """Remove the socket file of a server that has ended."""
         self.socket.unlink(missing_ok=True)
@@ -142,8 +208,5 @@ def point_to(link: Path, target: Path) -> None:
 
 
 def _socket_path(run_dir: Path, name: str) -> Path:
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    path = run_dir / f"{digest}.sock"
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        raise OSError(f"{path} is too long for a Unix socket ({_LONGEST_SOCKET_PATH} bytes): shorten DAGSTER_RUN_DIR")
-    return path
+    """Return a short path of its own for each server; settings see to it that ``run_dir`` leaves room."""
+    return run_dir / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.sock"

@@ -19,6 +19,7 @@ METRICS = (
 """Names and units of the metrics in every release_state line."""
 
 _lock = threading.Lock()
+"""Lines come from several threads; each is written whole."""
 
 
 def now() -> datetime:
@@ -37,6 +38,11 @@ def emit(event: str, **fields: Any) -> None:
     with _lock:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+
+
+def emit_output(process: str, line: str) -> None:
+    """Pass on a line that a child printed, as an event: whatever DAG code prints, it cannot look like ours."""
+    emit("output", process=process, line=line)
 
 
 def emit_state(fields: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,10 @@ from .state import State
 
 
 def serve(state: State) -> ThreadingHTTPServer:
-    """Answer in the background on the health port: 200 where the answer is yes, 503 where it is no."""
+    """Answer in the background on the health port: 200 where the answer is yes, 503 where it is no.
+
+    Raise OSError when the port cannot be had.
+    """
     checks = {
         "/health": state.healthy,
         "/health/live": state.live,
@@ -29,14 +33,16 @@ def serve(state: State) -> ThreadingHTTPServer:
                 "live": state.live(),
                 "ready": state.ready(),
                 "fresh": state.fresh(),
-                "children": dict(state.children),
+                "children": state.pids(),
             }
             body = json.dumps(answer, indent=2).encode() + b"\n"
-            self.send_response(200 if check() else 503)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            # The entrypoint's health check reads the status line only, and goes.
+            with contextlib.suppress(ConnectionError):
+                self.send_response(200 if check() else 503)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Stay silent: a line every health check would bury the others."""

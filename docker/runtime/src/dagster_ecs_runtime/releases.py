@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Buffer, Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .manifest import ROOT_PACKAGE, FileEntry, Manifest, dump_manifest, parse_ma
 
 _MANIFEST = "manifest.json"
 _FETCHERS = 8
-"""Files under way at once; with the manifest's limit on a file's size this bounds the memory of a fetch."""
+"""Files under way at once; with the size of the pieces they come in this bounds the memory of a fetch."""
 
 
 class Releases:
@@ -47,7 +47,7 @@ class Releases:
         _remove(work)
         try:
             (work / ROOT_PACKAGE).mkdir(parents=True)
-            have = self._contents()
+            have = self._contents({(entry.sha256, entry.size) for entry in wanted.files})
 
             def place(entry: FileEntry) -> None:
                 if cancelled():
@@ -59,12 +59,12 @@ class Releases:
                     with contextlib.suppress(OSError):
                         os.link(twin, path)
                         return
-                _write(path, self._verified(entry))
+                self._download(entry, path)
 
             with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as pool:
                 for _ in pool.map(place, wanted.files):
                     pass
-            _write(work / _MANIFEST, dump_manifest(wanted))
+            _write(work / _MANIFEST, [dump_manifest(wanted)])
             directories = [Path(where) for where, _, _ in os.walk(work)]
             for directory in directories:
                 _sync(directory)
@@ -88,17 +88,26 @@ class Releases:
             if directory.is_dir() and directory.name not in kept:
                 _remove(directory)
 
-    def _verified(self, entry: FileEntry) -> bytes:
-        content = self._bucket.file(entry)
-        if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
+    def _download(self, entry: FileEntry, path: Path) -> None:
+        """Write one file piece by piece; raise SyncError when it is not what the manifest says."""
+        digest, size = hashlib.sha256(), 0
+
+        def pieces() -> Iterator[Buffer]:
+            nonlocal size
+            for piece in self._bucket.file(entry):
+                digest.update(piece)
+                size += len(memoryview(piece))
+                yield piece
+
+        _write(path, pieces())
+        if size != entry.size or digest.hexdigest() != entry.sha256:
             raise SyncError(
                 f"{ROOT_PACKAGE}/{entry.path} (version {entry.version_id}) is not what its manifest says: "
-                f"{len(content)} bytes for {entry.size}, or another SHA-256"
+                f"{size} bytes for {entry.size}, or another SHA-256"
             )
-        return content
 
-    def _contents(self) -> dict[tuple[str, int], Path]:
-        """Return the files of the releases here, by what their manifests say they hold, where they still do."""
+    def _contents(self, wanted: Set[tuple[str, int]]) -> dict[tuple[str, int], Path]:
+        """Return where the releases here hold ``wanted`` files, given and keyed by SHA-256 and size."""
         found: dict[tuple[str, int], Path] = {}
         for document in self.root.glob(f"*/{_MANIFEST}"):
             try:
@@ -106,9 +115,10 @@ class Releases:
             except (OSError, ValueError):
                 continue
             for entry in entries:
+                key = (entry.sha256, entry.size)
                 path = document.parent / ROOT_PACKAGE / entry.path
-                if (entry.sha256, entry.size) not in found and _holds(path, entry):
-                    found[entry.sha256, entry.size] = path
+                if key in wanted and key not in found and _holds(path, entry):
+                    found[key] = path
         return found
 
     @staticmethod
@@ -127,9 +137,10 @@ def _holds(path: Path, entry: FileEntry) -> bool:
         return False
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, pieces: Iterable[Buffer]) -> None:
     with path.open("xb") as file:
-        file.write(content)
+        for piece in pieces:
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
         os.fchmod(file.fileno(), 0o444)

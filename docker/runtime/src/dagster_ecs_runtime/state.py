@@ -30,8 +30,9 @@ class State:
     started: float = field(default_factory=time.monotonic)
     sync_failures: int = 0
     canary_rejections: int = 0
-    children: dict[str, int] = field(default_factory=dict)
-    main_child_up: bool = False
+    server_pids: dict[str, int] = field(default_factory=dict)
+    main_pid: int | None = None
+    main_answers: bool = False
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -59,8 +60,8 @@ class State:
         return True
 
     def ready(self) -> bool:
-        """Return whether Dagster's process runs and S3 has been read at least once."""
-        return self.first_sync_done and self.main_child_up
+        """Return whether S3 has been read at least once and Dagster's process runs; the webserver: answers."""
+        return self.first_sync_done and self.main_answers
 
     def fresh(self) -> bool:
         """Return whether S3 was read within ``stale_seconds``."""
@@ -69,6 +70,12 @@ class State:
     def healthy(self) -> bool:
         """Return what the ECS health check asks: ready, and not stale past the setting."""
         return self.ready() and self.fresh()
+
+    def pids(self) -> dict[str, int]:
+        """Return the pids of the processes that serve, by name."""
+        with self._lock:
+            main = {} if self.main_pid is None else {self.settings.service: self.main_pid}
+            return main | self.server_pids
 
     def report(self) -> dict[str, Any]:
         """Return the state as the fields of a release_state line and of /health."""

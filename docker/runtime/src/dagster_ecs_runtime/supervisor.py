@@ -1,24 +1,31 @@
 """The program of a task: runs webserver or daemon, and beside it the thread that follows the releases.
 
-It does not import Dagster. Orphans are left to the init process that ECS puts before it (initProcessEnabled).
+It does not import Dagster.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
+import os
 import signal
+import socket
 import threading
 import time
+from http.server import ThreadingHTTPServer
 from types import FrameType
 
 from . import events, health
-from .children import Child, program
-from .settings import Settings, child_environment
+from .children import Child, program, reap_orphans
+from .settings import Settings, SettingsError, child_environment
 from .state import State
-from .syncer import Syncer, reload_workspace
+from .syncer import Syncer
 
 _LONGEST_BACK_OFF = 30
 _STEADY_SECONDS = 60
 """A child that ran this long had a good start: the next restart is immediate again."""
+_HEARTBEAT_SECONDS = 60
 
 
 class Supervisor:
@@ -27,34 +34,55 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._state = State(settings)
-        self._stopping = False
+        self._stop_at: float | None = None
         self._wake = threading.Event()
         self._locations_changed = threading.Event()
         self._main: Child | None = None
         self._failures = 0
         self._next_start = 0.0
-        self._syncer = Syncer(settings, self._state, self._location_set_changed)
+        self._next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT and return the exit code."""
+        """Run until SIGTERM or SIGINT and return the exit code; raise SettingsError when a start is impossible."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
-        for directory in (self._settings.run_dir, self._settings.home, self._settings.releases_dir):
-            directory.mkdir(parents=True, exist_ok=True)
-        server = health.serve(self._state)
+        server = self._prepare()
         events.emit("supervisor_started", service=self._settings.service, task_id=self._settings.task_id)
-        self._syncer.start()
-        while not self._stopping:
-            self._look_after_main_child()
-            self._wake.wait(1.0)
-            self._wake.clear()
-        self._stop()
-        server.shutdown()
+        syncer = Syncer(self._settings, self._state, self._location_set_changed)
+        syncer.start()
+        try:
+            while self._stop_at is None:
+                self._look_after_main_child()
+                self._beat()
+                if os.getpid() == 1:
+                    reap_orphans()
+                self._wake.wait(1.0)
+                self._wake.clear()
+        finally:
+            self._stop(syncer)
+            server.shutdown()
         return 0
 
+    def _prepare(self) -> ThreadingHTTPServer:
+        s = self._settings
+        try:
+            for directory in (s.run_dir, s.home, s.releases_dir):
+                directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{error}: mount a directory there that user {os.getuid()} may write to") from error
+        try:
+            return health.serve(self._state)
+        except OSError as error:
+            where = f"{s.bind_host}:{s.health_port}"
+            raise SettingsError(
+                f"the health endpoint cannot listen on {where} ({error}): "
+                "another process does, or the address is not this machine's. Set DAGSTER_HEALTH_PORT to a free port."
+            ) from error
+
     def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + self._settings.stop_seconds
         self._wake.set()
 
     def _location_set_changed(self) -> None:
@@ -62,22 +90,30 @@ class Supervisor:
         self._locations_changed.set()
         self._wake.set()
 
+    def _beat(self) -> None:
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
+            events.emit_state(self._state.report())
+
+    # -- webserver or daemon
+
     def _look_after_main_child(self) -> None:
         if self._main is not None and (code := self._main.exit_code()) is not None:
             lasted = time.monotonic() - self._main.started
             self._failures = 1 if lasted > _STEADY_SECONDS else self._failures + 1
             delay = 0.0 if self._failures == 1 else min(_LONGEST_BACK_OFF, 2.0**self._failures)
-            events.emit("child_ended", child=self._main.name, exit_code=code, restart_in_seconds=delay)
+            tail = self._main.tail()
+            events.emit("child_ended", child=self._main.name, exit_code=code, restart_in_seconds=delay, tail=tail)
             self._main.kill_group()
-            self._main = None
-            self._next_start = time.monotonic() + delay
-            with self._state.change():
-                self._state.main_child_up = False
+            self._forget_main_child(time.monotonic() + delay)
         if self._main is None:
             if self._state.first_sync_done and time.monotonic() >= self._next_start:
                 self._locations_changed.clear()
                 self._main = self._start_main_child()
             return
+        if not self._state.main_answers and self._answers():
+            with self._state.change():
+                self._state.main_answers = True
         if self._locations_changed.is_set():
             self._locations_changed.clear()
             self._apply_locations(self._main)
@@ -92,10 +128,29 @@ class Supervisor:
             command = [program("dagster-daemon"), "run", "--workspace", workspace]
         child = Child(s.service, command, child_environment(), s.home)
         with self._state.change():
-            self._state.main_child_up = True
-            self._state.children[s.service] = child.pid
+            self._state.main_pid = child.pid
         events.emit("child_started", child=child.name, pid=child.pid)
         return child
+
+    def _forget_main_child(self, next_start: float) -> None:
+        self._main = None
+        self._next_start = next_start
+        with self._state.change():
+            self._state.main_pid = None
+            self._state.main_answers = False
+
+    def _answers(self) -> bool:
+        """Return whether the webserver accepts connections; a daemon that runs is good enough."""
+        if self._settings.service == "daemon":
+            return True
+        try:
+            socket.create_connection((self._webserver_host(), self._settings.webserver_port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _webserver_host(self) -> str:
+        return "127.0.0.1" if self._settings.bind_host == "0.0.0.0" else self._settings.bind_host  # noqa: S104
 
     def _apply_locations(self, child: Child) -> None:
         """Make a running child see the new set of locations.
@@ -106,32 +161,45 @@ class Supervisor:
         """
         if self._settings.service == "daemon":
             child.terminate()
-            if not child.wait(self._settings.stop_seconds):
+            until = time.monotonic() + self._settings.stop_seconds
+            while self._stop_at is None and time.monotonic() < until and not child.wait(0.5):
+                pass
+            if self._stop_at is None:
                 child.kill_group()
-            self._main = None
-            self._next_start = 0.0
+                self._forget_main_child(0.0)
+                self._wake.set()
             return
         threading.Thread(target=self._reload_webserver, args=(child,), name="reload", daemon=True).start()
 
     def _reload_webserver(self, child: Child) -> None:
         """Ask until the webserver has answered: it may still be starting."""
-        while not self._stopping and child.exit_code() is None:
-            try:
-                reload_workspace(self._settings)
-            except OSError:
-                time.sleep(1)
-            else:
-                return
+        while self._stop_at is None and child.exit_code() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                answer = self._ask_webserver("mutation { reloadWorkspace { __typename } }")
+                if answer.get("data", {}).get("reloadWorkspace", {}).get("__typename") == "Workspace":
+                    return
+            time.sleep(1)
 
-    def _stop(self) -> None:
+    def _ask_webserver(self, query: str) -> dict[str, dict[str, dict[str, str]]]:
+        """Return the answer to a GraphQL query; asked directly, whatever proxy the environment names."""
+        connection = http.client.HTTPConnection(self._webserver_host(), self._settings.webserver_port, timeout=60)
+        with contextlib.closing(connection):
+            body = json.dumps({"query": query})
+            connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
+            answer: dict[str, dict[str, dict[str, str]]] = json.loads(connection.getresponse().read())
+            return answer
+
+    # -- the end
+
+    def _stop(self, syncer: Syncer) -> None:
         """Stop in order: no new release, no new work, then the servers with what runs in them."""
-        events.emit("stopping", seconds=self._settings.stop_seconds)
-        deadline = time.monotonic() + self._settings.stop_seconds
-        self._syncer.stop()
+        deadline = self._stop_at or time.monotonic() + self._settings.stop_seconds
+        events.emit("stopping", seconds=round(deadline - time.monotonic(), 1))
+        syncer.stop()
         if self._main is not None:
             self._main.terminate()
-        self._syncer.join(max(0.0, min(5.0, deadline - time.monotonic())))
-        self._syncer.end_servers(deadline - 2)
+        syncer.join(max(0.0, min(5.0, deadline - time.monotonic())))
+        syncer.end_servers(deadline - 2)
         if self._main is not None:
             self._main.wait(deadline - time.monotonic())
             self._main.kill_group()

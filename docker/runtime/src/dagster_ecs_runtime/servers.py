@@ -1,0 +1,182 @@
+"""The code servers of a task: started as a set, switched as a set, restarted when they die, retired with care."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from . import events
+from .bucket import SyncError
+from .children import CodeServer, point_to, stable_socket
+from .manifest import CodeLocation, Manifest
+
+_ERROR_CHARACTERS = 4000
+_LONGEST_BACK_OFF = 60
+
+_NOTICE_SECONDS = 2
+"""Dagster's clients ask for the server's id every second (WATCH_INTERVAL in dagster/_grpc/server_watcher.py)."""
+
+_DRAIN_SECONDS = 10
+_DRAIN_SECONDS_WITH_RUNS = 60
+"""How long a server that was replaced is left alone while a call to it is under way.
+
+gRPC sends new calls over a connection that a long call keeps open, and a server that was told to end refuses to start
+runs until its own have ended. 60 s is Dagster's limit for a call (DEFAULT_GRPC_TIMEOUT in dagster/_grpc/client.py).
+"""
+
+
+class CanaryError(RuntimeError):
+    """A release did not load. ``own_fault``: the reason is in the release, not around it."""
+
+    def __init__(self, message: str, *, own_fault: bool) -> None:
+        super().__init__(message)
+        self.own_fault = own_fault
+
+
+class CodeServers:
+    """All code servers of one task: the active one of each location, and those that only finish their runs."""
+
+    def __init__(
+        self, run_dir: Path, env: Mapping[str, str], *, canary_seconds: float, stopping: threading.Event
+    ) -> None:
+        self._run_dir, self._env = run_dir, env
+        self._canary_seconds, self._stopping = canary_seconds, stopping
+        self.locations: tuple[CodeLocation, ...] = ()
+        self._directory = Path("/")
+        self._active: dict[str, CodeServer] = {}
+        self._starting: list[CodeServer] = []
+        self._retired: dict[CodeServer, float] = {}
+        """Replaced or crashed servers, and since when (monotonic)."""
+        self._restarts: dict[str, int] = {}
+        for left_over in (*run_dir.glob("*.sock"), *run_dir.glob("*.new")):
+            left_over.unlink()
+
+    def pids(self) -> dict[str, int]:
+        """Return the pid of each location's active server."""
+        return {f"code server {name}": server.pid for name, server in self._active.items()}
+
+    def releases(self) -> set[str]:
+        """Return the releases that a live process uses."""
+        return {server.release for server in (*self._active.values(), *self._retired, *self._starting)}
+
+    def start(self, wanted: Manifest, directory: Path, meanwhile: Callable[[], None]) -> dict[str, CodeServer]:
+        """Start a server for every location and wait until all are ready; their import is the canary.
+
+        ``meanwhile`` is called about every second. Raise CanaryError, with none of them left, when one does not load.
+        """
+        try:
+            for location in wanted.locations:
+                self._starting.append(self._new(location, wanted.id, directory))
+            deadline = time.monotonic() + self._canary_seconds
+            next_call = time.monotonic() + 1
+            waiting = list(self._starting)
+            while waiting:
+                if self._stopping.wait(0.1):
+                    raise SyncError("stopped during the canary")
+                if time.monotonic() >= next_call:
+                    next_call = time.monotonic() + 1
+                    meanwhile()
+                for server in list(waiting):
+                    code = server.exit_code()
+                    if code is not None:
+                        own_fault = str(directory) in server.tail()
+                        raise CanaryError(_why(server, f"ended with {code} while loading"), own_fault=own_fault)
+                    if server.accepts():
+                        waiting.remove(server)
+                if waiting and time.monotonic() > deadline:
+                    what = f"was not ready within {self._canary_seconds:g} s"
+                    raise CanaryError(_why(waiting[0], what), own_fault=True)
+            return {server.location: server for server in self._starting}
+        except BaseException:
+            for server in self._starting:
+                server.kill_group()
+                server.remove_socket()
+            raise
+        finally:
+            self._starting = []
+
+    def switch(self, wanted: Manifest, directory: Path, servers: dict[str, CodeServer]) -> None:
+        """Put ``servers`` in the place of the active ones."""
+        for name, server in servers.items():
+            point_to(stable_socket(self._run_dir, name), server.socket)
+        old, self._active = self._active, servers
+        self.locations, self._directory = wanted.locations, directory
+        self._restarts = {}
+        for name, server in old.items():
+            if name not in servers:
+                stable_socket(self._run_dir, name).unlink(missing_ok=True)
+            self._retired[server] = time.monotonic()
+
+    def tend(self) -> bool:
+        """Restart what died, end what nobody uses any more; return whether a retired server is gone."""
+        for location in self.locations:
+            self._restart_if_dead(location)
+        before = len(self._retired)
+        for server, since in list(self._retired.items()):
+            if server.exit_code() is None:
+                self._end_when_drained(server, time.monotonic() - since)
+            elif not server.members():  # runs of a server that crashed are on their own, and may still finish
+                server.remove_socket()
+                del self._retired[server]
+        return len(self._retired) < before
+
+    def end(self, deadline: float) -> None:
+        """End all servers until ``deadline`` (monotonic).
+
+        Half of the time is for runs to finish by themselves. Then they are interrupted as by Ctrl-C, and at last
+        killed, while their server is still there to record that they failed: nobody else would.
+        """
+        servers = [*self._active.values(), *self._retired, *self._starting]
+        for server in servers:
+            server.terminate()
+        left = max(0.0, deadline - time.monotonic())
+        for until, number in ((deadline - left / 2, signal.SIGINT), (deadline - left / 6, signal.SIGKILL)):
+            _wait(servers, until)
+            for server in servers:
+                server.signal_members(number)
+        _wait(servers, deadline)
+        for server in servers:
+            server.kill_group()
+            server.remove_socket()
+
+    def _new(self, location: CodeLocation, release: str, directory: Path) -> CodeServer:
+        return CodeServer(location, release, directory, run_dir=self._run_dir, env=self._env)
+
+    def _restart_if_dead(self, location: CodeLocation) -> None:
+        dead = self._active[location.name]
+        if dead.exit_code() is None:
+            return
+        restarts = self._restarts.get(location.name, 0)
+        if time.monotonic() - dead.started < min(_LONGEST_BACK_OFF, 2**restarts):
+            return
+        self._restarts[location.name] = restarts + 1
+        events.emit(
+            "code_server_restart",
+            location=location.name,
+            exit_code=dead.exit_code(),
+            tail=dead.tail()[-_ERROR_CHARACTERS:],
+        )
+        fresh = self._new(location, dead.release, self._directory)
+        self._active[location.name] = fresh
+        self._retired[dead] = time.monotonic()
+        # Pointed to at once: until it accepts, clients see what they see anyway, a server that is not there.
+        point_to(stable_socket(self._run_dir, location.name), fresh.socket)
+
+    @staticmethod
+    def _end_when_drained(server: CodeServer, waited: float) -> None:
+        """Ask a replaced server to end; it stays until the runs in its subprocesses have ended."""
+        limit = _DRAIN_SECONDS_WITH_RUNS if server.members() else _DRAIN_SECONDS
+        if not server.asked_to_end and waited > _NOTICE_SECONDS and (waited > limit or not server.connections()):
+            server.terminate()
+
+
+def _wait(servers: list[CodeServer], until: float) -> None:
+    for server in servers:
+        server.wait(until - time.monotonic())
+
+
+def _why(server: CodeServer, what: str) -> str:
+    return f"code location {server.location!r} {what}:\n{server.tail()[-_ERROR_CHARACTERS:]}"
