@@ -12,6 +12,7 @@ import sys
 import threading
 import types
 import urllib.parse
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,21 @@ def _new_function(module: str, code: bytes) -> types.FunctionType:
     return types.FunctionType(marshal.loads(code), vars(importlib.import_module(module)))  # noqa: S302 - see load()
 
 
+def _new_defaultdict(cls: type[defaultdict[Any, Any]]) -> defaultdict[Any, Any]:
+    return defaultdict.__new__(cls)
+
+
+def _restore_defaultdict(target: defaultdict[Any, Any], state: tuple[Any, dict[str, Any]]) -> None:
+    target.default_factory, attributes = state
+    vars(target).update(attributes)
+
+
 class _Pickler(pickle.Pickler):
     """Pickles what some of moto's backends hold and pickle refuses.
 
     Locks (ECR's, for one) become new, open ones. Functions without a name in their module (the factory in SSM's
-    `defaultdict(lambda: ...)`) are stored as byte code.
+    `defaultdict(lambda: ...)`) are stored as byte code. Subclasses of defaultdict with a constructor of their own
+    (SSM's, too) are restored without it.
     """
 
     dispatch_table = copyreg.dispatch_table | {
@@ -58,6 +69,9 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType) and "<" in obj.__qualname__ and obj.__closure__ is None:
             return _new_function, (obj.__module__, marshal.dumps(obj.__code__))
+        if isinstance(obj, defaultdict) and type(obj) is not defaultdict:
+            state = (obj.default_factory, vars(obj))
+            return _new_defaultdict, (type(obj),), state, None, iter(dict.items(obj)), _restore_defaultdict
         return NotImplemented
 
 
@@ -159,7 +173,7 @@ class Saver:
                 self.save()
 
     def save(self) -> bool:
-        """Save now. A failure is said in the log, and tried again with the next change. Returns whether it was saved."""
+        """Save now; a failure is said in the log and tried again with the next change. Returns whether it was saved."""
         self._soon.clear()
         self._lazy = False
         with self._condition:

@@ -246,12 +246,12 @@ def test_account_outlives_the_emulator(settings: Settings, aws: Callable[[str], 
     aws("sts").get_caller_identity()
     make_service(aws("ecs"), aws("ec2"), name)
     task = run_task(aws("ecs"), name)
-    aws("logs").create_log_group(logGroupName=name)
+    aws("logs").create_log_group(logGroupName=f"{name}-last")
     file = settings.state / emulator_state.FILE
     if how == signal.SIGKILL:
         # Saved by itself some moments after the last change.
         processes.wait_until(
-            lambda: file.exists() and name in repr(file.read_bytes()), settings, services.EMULATOR.name
+            lambda: file.exists() and f"{name}-last" in repr(file.read_bytes()), settings, services.EMULATOR.name
         )
     pid = services.EMULATOR.running(settings)
     assert pid
