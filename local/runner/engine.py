@@ -142,7 +142,10 @@ class Engine:
 
     def _choose_balanced(self, services: Iterable[Mapping[str, Any]]) -> None:
         """Choose whom the load balancer serves: there is one UI port, so the first service that has one."""
-        balanced = sorted((each for each in services if each.get("loadBalancers")), key=lambda each: each["serviceArn"])
+        balanced = sorted(
+            (each for each in services if each.get("loadBalancers") and each["status"] == "ACTIVE"),
+            key=lambda each: each["serviceArn"],
+        )
         if balanced:
             self._balanced = (balanced[0]["serviceArn"], balanced[0]["loadBalancers"][0]["containerPort"])
 
@@ -185,8 +188,10 @@ class Engine:
     def _report(self) -> list[EmulatorError]:
         """Report every change of the tasks; return what went wrong."""
         errors = []
-        for task in self._tasks.values():
-            report = task.report()
+        reports = [(task, task.report()) for task in self._tasks.values()]
+        # A task that is reported healthy can already be reached.
+        self._publish()
+        for task, report in reports:
             if task.known and report != task.reported:
                 try:
                     self._cloud.submit(task.cluster, task.arn, report.status, report.reason, task.container_report())

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from local.settings import REPOSITORY, free_ports
-from tests.integration.local_runner.platform import Emulator, Runner, wait_for
+from local.settings import free_ports
+from tests.integration.local_runner.platform import Emulator, Runner
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """The emulator of the local platform, with a network, a role and a cluster in it."""
-    state = tmp_path_factory.mktemp("emulator")
-    aws, ui, postgres = free_ports(3)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-        "DAGSTER_LOCAL_STATE": str(state),
-        "DAGSTER_LOCAL_AWS_PORT": str(aws),
-        "DAGSTER_LOCAL_UI_PORT": str(ui),
-        "DAGSTER_LOCAL_POSTGRES_PORT": str(postgres),
-    }
-    log = tmp_path_factory.mktemp("log") / "emulator.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "local.emulator"], cwd=REPOSITORY, env=environment, stdout=output, stderr=output
-        )
-    emulator = Emulator(aws)
+    emulator = Emulator(tmp_path_factory.mktemp("emulator"), *free_ports(3))
+    emulator.start()
     try:
-        wait_for(lambda: process.poll() is not None or emulator.answers(), "the emulator")
-        assert process.poll() is None, log.read_text()
         emulator.prepare()
         yield emulator
     finally:
-        process.terminate()
-        process.wait()
+        emulator.stop()
 
 
 @pytest.fixture

@@ -40,10 +40,37 @@ def wait_for[T](condition: Callable[[], T], what: str | Callable[[], str], secon
 class Emulator:
     """The AWS emulator of the tests."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, base: Path, port: int, ui_port: int, postgres_port: int) -> None:
         self.port = port
         self.role = ""
         self.network: dict[str, Any] = {}
+        self._log = base / "emulator.log"
+        self._environment = {
+            **os.environ,
+            "DAGSTER_LOCAL_STATE": str(base / "state"),
+            "DAGSTER_LOCAL_AWS_PORT": str(port),
+            "DAGSTER_LOCAL_UI_PORT": str(ui_port),
+            "DAGSTER_LOCAL_POSTGRES_PORT": str(postgres_port),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "local.emulator"],
+                cwd=REPOSITORY,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+            )
+        self._process = process
+        wait_for(lambda: process.poll() is not None or self.answers(), "the emulator")
+        assert process.poll() is None, self._log.read_text()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
 
     def client(self, service: str) -> Any:
         session: Any = boto3.Session("test", "test", region_name="us-east-1")
@@ -151,17 +178,18 @@ class Runner:
         return self.log_file.read_text()
 
     def session_members(self) -> list[psutil.Process]:
-        """Return the processes that tasks of this runner have started."""
+        """Return the processes that tasks of this runner have started, without health checks under way."""
         found = []
         for process in psutil.process_iter():
             try:
-                environment = process.environ()
+                environment, command = process.environ(), process.cmdline()
             except (psutil.Error, OSError):
                 continue
             if (
                 environment.get("DAGSTER_LOCAL_PROCESS") == self.mark
                 and "ECS_CONTAINER_METADATA_URI_V4" in environment
-                and process.status() != psutil.STATUS_ZOMBIE
+                and command  # a zombie has none
+                and command[-1] != "healthcheck"
             ):
                 found.append(process)
         return found
