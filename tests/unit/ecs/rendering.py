@@ -41,7 +41,6 @@ FACTS: dict[str, Any] = {
     ),
     "alb_dns_name": "internal-dagster-1.us-east-1.elb.amazonaws.com",
     "ecr_repository_uri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/dagster",
-    "ansible_playbook_python": "/usr/bin/python3",
 }
 """What roles hand on when they have run."""
 
@@ -86,7 +85,7 @@ init_plugin_loader()  # as the command line does; lookups and filters are found 
 class Renderer:
     """Renders templates with the variables of one topology."""
 
-    def __init__(self, topology: str) -> None:
+    def __init__(self, topology: str, *, with_facts: bool = True) -> None:
         inventory_name, settings = TOPOLOGIES[topology]
         self.loader = DataLoader()
         # Relative paths in a lookup are relative to this directory.
@@ -101,7 +100,10 @@ class Renderer:
                 if file.exists():
                     self.variables |= self.loader.load_from_file(str(file), trusted_as_template=True) or {}
         self.variables |= variables.get_vars(host=inventory.get_host("localhost"))
-        self.variables |= FACTS | {"role_path": str(REPOSITORY / "roles" / "ecs")}
+        self.variables |= (FACTS if with_facts else {}) | {
+            "role_path": str(REPOSITORY / "roles" / "ecs"),
+            "ansible_playbook_python": "/usr/bin/python3",
+        }
         self.variables |= {key: _trusted(value) for key, value in settings.items()}
 
     def evaluate(self, expression: str, **extra: Any) -> Any:

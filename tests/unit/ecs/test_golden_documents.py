@@ -41,6 +41,16 @@ def test_rendered_document_equals_its_golden_file(topology: str, name: str) -> N
     assert renderer(topology).document(name) == (GOLDEN / topology / name).read_text()
 
 
+@pytest.mark.parametrize("role", sorted(path.name for path in (REPOSITORY / "roles").iterdir()))
+def test_settings_of_a_role_need_no_facts_of_other_roles(role: str) -> None:
+    """Ansible checks the arguments of every role, also of those that `--tags` leaves out, which hand on no facts."""
+    facts_free = Renderer("example", with_facts=False)
+    specification = REPOSITORY / "roles" / role / "meta" / "argument_specs.yml"
+    options = facts_free.loader.load_from_file(str(specification))["argument_specs"]["main"].get("options", {})
+    for name in options.keys() & facts_free.variables.keys():
+        facts_free.evaluate(name)
+
+
 def test_every_template_has_a_golden_file_and_no_golden_file_is_left_over() -> None:
     templates = {str(path.relative_to(REPOSITORY / "templates")) for path in (REPOSITORY / "templates").rglob("*.j2")}
     macros = {name for name in templates if name.rpartition("/")[2].startswith("_")}
