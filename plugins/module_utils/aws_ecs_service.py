@@ -388,7 +388,8 @@ def _explain(ecs: Any, cluster: str, service: Mapping[str, Any], failure: str) -
     stopped = stopped_task_reasons(ecs, cluster, name)
     if stopped:
         lines += ["Stopped tasks:", *(f"  - {reason}" for reason in stopped)]
-    lines.append(f"What its containers printed: aws logs tail /ecs/{cluster}/{name} --since 15m")
+    platform = tag_dict(service.get("tags")).get(PLATFORM_TAG, cluster)
+    lines.append(f"What its containers printed: aws logs tail /ecs/{platform}/{name} --since 15m")
     return "\n".join(lines)
 
 

@@ -258,7 +258,7 @@ def test_a_failed_rollout_is_explained(ecs: Any, cluster: str, daemon: ServiceSp
     assert "tasks failed to start" in message
     assert "Essential container in task exited" in message
     assert "exit code 2" in message
-    assert f"aws logs tail /ecs/{cluster}/daemon" in message
+    assert "aws logs tail /ecs/platform/daemon" in message
 
 
 def test_a_failed_rollout_is_tried_again(ecs: Any, cluster: str, daemon: ServiceSpec) -> None:
