@@ -49,6 +49,7 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
     for task in runtime.stop_leftovers():
         _LOG.info("task %s, left by a runner that was killed, is stopped", task)
     if only_clean:
+        runtime.close()
         return 0
 
     forwarder = Forwarder(settings.ui_port)
@@ -73,6 +74,7 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
         shipper.stop()
         metadata.stop()
         forwarder.stop()
+        runtime.close()
     _LOG.info("all tasks are stopped")
     return 0
 

@@ -182,6 +182,10 @@ class ProcessRuntime:
             file.unlink()
         return [file.stem for file, _ in records]
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # never made, or a directory in it could not be removed
+            self._short.rmdir()
+
     def _base_environment(self, directory: Path, paths: Mapping[str, Path]) -> dict[str, str]:
         temporary = paths.get("/tmp", directory / "tmp")  # noqa: S108, a path in the container
         temporary.mkdir(exist_ok=True, mode=0o700)

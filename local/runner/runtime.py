@@ -66,3 +66,6 @@ class Runtime(Protocol):
 
     def stop_leftovers(self) -> list[str]:
         """Stop all containers that an earlier runner has left, each within its stop timeout. Returns task ids."""
+
+    def close(self) -> None:
+        """Remove what tasks share and nobody needs later. Only after all tasks have stopped."""

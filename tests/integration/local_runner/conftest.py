@@ -35,3 +35,4 @@ def runner(emulator: Emulator, tmp_path: Path) -> Iterator[Runner]:
         emulator.delete_services()
         runner.terminate()
         assert not runner.session_members(), "the runner has left processes behind"
+        assert not runner.short_directory.exists(), "the runner has left sockets behind"

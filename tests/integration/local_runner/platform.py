@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -130,6 +131,8 @@ class Runner:
         self.ui_port = ui_port
         self.mark = f"runner@{self.state}"
         self.process: subprocess.Popen[bytes] | None = None
+        digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:6]
+        self.short_directory = Path(f"/tmp/dagster-{os.getuid()}-{digest}")
         self.render_image()
 
     def render_image(self) -> None:
