@@ -139,6 +139,8 @@ main() {
   local name
   [ $# -gt 0 ] || fail "Name at least one environment: controller local container test, e.g. local/bootstrap.sh controller"
   for name in "$@"; do lock_of "$name" >/dev/null; done
+  # Here, because a failure in a substitution below would not end the script.
+  [ -z "${PYTHON:-}" ] || pythons 12 >/dev/null
   mkdir -p .venv
   exec 9>.venv/.lock
   if command -v flock >/dev/null && ! flock -n 9; then
