@@ -45,7 +45,7 @@ pythons() {
   done
   for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do works "$candidate" "$1" || true; done
   if command -v uv >/dev/null; then
-    candidate=$(uv python find --no-project --no-python-downloads ">=3.$1" 2>/dev/null) && works "$candidate" "$1" || true
+    candidate=$(uv python find --no-project --system --no-python-downloads ">=3.$1" 2>/dev/null) && works "$candidate" "$1" || true
   fi
 }
 
