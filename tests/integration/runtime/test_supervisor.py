@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.dagster_client import wait_for
 from tests.integration.release.support import CONTAINER_PYTHON, ROOT
 from tests.integration.runtime.conftest import Bucket, Task
+from tests.integration.runtime.outage import Line
 
 Start = Callable[..., Task]
 
@@ -85,6 +89,9 @@ def test_releases_come_break_and_go(bucket: Bucket, start: Start) -> None:
     task.wait_release(second)
     wait_for("the location to go", lambda: _locations(task), until=lambda found: found == {"main"})
     assert [s["status"] for s in task.states()].count("rejected") >= 1
+    assert [s["status"] for s in task.states()].count("swapping") >= 4
+    for line in list(task.lines):
+        assert "event" in json.loads(line), "every line is one JSON object, those of Dagster too"
     kept = {path.name for path in (task.base / "releases").iterdir()}
     wait_for("old releases to be removed", lambda: _directories(task), until=lambda found: found <= {second, third})
     assert second in kept
@@ -122,22 +129,75 @@ def test_task_that_is_replaced_falls_back_to_the_last_good_release(bucket: Bucke
     assert "bad 1" in replaced.health()[1]["error"]
 
 
-def test_s3_outage_makes_a_task_stale_not_dead(endpoint: str, bucket: Bucket, start: Start) -> None:
+def test_new_task_serves_the_release_before_one_that_cannot_be_fetched(bucket: Bucket, start: Start) -> None:
+    location(bucket.tree, "main", "one")
+    first = bucket.publish()
+    location(bucket.tree, "main", "two")
+    bucket.publish()
+    pinned = [v["VersionId"] for v in _versions(bucket, "dags/main/__init__.py") if v["IsLatest"]]
+    bucket.s3.delete_object(Bucket=bucket.name, Key="dags/main/__init__.py", VersionId=pinned[0])
+    task = start("webserver")
+    wait_for("the UI", lambda: _assets(task, "main") == {"one"})
+    _, body = task.health()
+    assert body["release"] == first
+    assert f"dags/main/__init__.py (version {pinned[0]}) cannot be read" in body["error"]
+    location(bucket.tree, "main", "three")
+    task.wait_release(bucket.publish())
+
+
+def test_s3_outage_makes_a_task_stale_not_dead(bucket: Bucket, start: Start) -> None:
     location(bucket.tree, "main", "one")
     release = bucket.publish()
-    task = start("webserver", DAGSTER_STALE_SECONDS="2")
+    line = Line(bucket.endpoint)
+    task = start("webserver", DAGSTER_STALE_SECONDS="5", AWS_ENDPOINT_URL=line.url)
     task.wait_release(release)
     wait_for("the UI", lambda: _assets(task, "main") == {"one"})
-    pointer = bucket.s3.get_object(Bucket=bucket.name, Key="releases/current")["Body"].read()
-    bucket.s3.put_object(Bucket=bucket.name, Key="releases/current", Body=b"{ cut")
+    line.cut()
     body = wait_for("stale", lambda: task.health()[1], until=lambda body: body["status"] == "stale")
-    assert "releases/current" in body["error"]
-    assert task.health()[0] == 503
-    assert task.health("/health/ready")[0] == 200
+    assert "s3://" in wait_for("the reason", lambda: task.health()[1]["error"])
+    assert body["release"] == release
+    assert [task.health(f"/health{path}")[0] for path in ("", "/fresh", "/ready", "/live")] == [503, 503, 200, 200]
     assert _assets(task, "main") == {"one"}, "it goes on serving"
-    bucket.s3.put_object(Bucket=bucket.name, Key="releases/current", Body=pointer)
-    wait_for("recovery", lambda: task.health()[0], until=lambda code: code == 200)
+    location(bucket.tree, "main", "two")
+    second = bucket.publish()
+    line.mend()
+    task.wait_release(second)
+    wait_for("the release of the meantime in the UI", lambda: _assets(task, "main") == {"two"})
+    assert task.health()[0] == 200
     assert task.health()[1]["error"] is None
+    line.cut()
+
+
+def test_task_that_never_reached_s3_is_not_ready(bucket: Bucket, start: Start) -> None:
+    line = Line(bucket.endpoint)
+    line.cut()
+    task = start("webserver", AWS_ENDPOINT_URL=line.url)
+    wait_for("the reason", lambda: task.health()[1].get("error"))
+    assert [task.health(f"/health{path}")[0] for path in ("", "/fresh", "/ready", "/live")] == [503, 503, 503, 200]
+    line.mend()
+    wait_for("readiness", lambda: task.health()[0], until=lambda code: code == 200)
+    line.cut()
+
+
+def test_damaged_pointer_changes_nothing(bucket: Bucket, start: Start) -> None:
+    location(bucket.tree, "main", "one")
+    release = bucket.publish()
+    task = start("daemon")
+    task.wait_release(release)
+    bucket.s3.put_object(Bucket=bucket.name, Key="releases/current", Body=b"{ cut")
+    body = wait_for("the reason", lambda: task.health()[1], until=lambda body: body["error"])
+    assert "releases/current" in body["error"]
+    assert body["release"] == release
+
+
+def test_health_port_in_use_is_named(bucket: Bucket, start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        task = start("daemon", DAGSTER_HEALTH_PORT=str(port))
+        assert task.process.wait(30) == 2
+    task.clean_up()
+    assert any(f"cannot listen on 127.0.0.1:{port}" in line and "DAGSTER_HEALTH_PORT" in line for line in task.lines)
+    assert not any("Traceback" in line for line in task.lines)
 
 
 def test_children_that_die_are_restarted(bucket: Bucket, start: Start) -> None:
@@ -215,6 +275,11 @@ def _assets(task: Task, name: str) -> frozenset[str]:
         return task.ui.assets(name)
     except OSError:
         return frozenset()
+
+
+def _versions(bucket: Bucket, key: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = bucket.s3.list_object_versions(Bucket=bucket.name, Prefix=key)["Versions"]
+    return found
 
 
 def _directories(task: Task) -> set[str]:
