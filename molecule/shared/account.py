@@ -45,6 +45,11 @@ def _living_gateways() -> list[str]:
     return [gateway["NatGatewayId"] for gateway in gateways if gateway["State"] != "deleted"]
 
 
+def _living_endpoints() -> list[str]:
+    endpoints = client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    return [endpoint["VpcEndpointId"] for endpoint in endpoints if endpoint["State"] != "deleted"]
+
+
 def _living_clusters() -> list[str]:
     ecs = client("ecs")
     clusters = ecs.describe_clusters(clusters=ecs.list_clusters()["clusterArns"])["clusters"]
@@ -76,7 +81,7 @@ KINDS: dict[str, Callable[[], list[str]]] = {
     "volume": _ec2("describe_volumes", "Volumes", "VolumeId"),
     "network-interface": _ec2("describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
     "security-group": _ec2("describe_security_groups", "SecurityGroups", "GroupId"),
-    "vpc-endpoint": _ec2("describe_vpc_endpoints", "VpcEndpoints", "VpcEndpointId"),
+    "vpc-endpoint": _living_endpoints,
     "bucket": lambda: [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]],
     "secret": lambda: [item["ARN"] for item in _pages("secretsmanager", "list_secrets", "SecretList")],
     "database": lambda: [item["DBInstanceArn"] for item in _pages("rds", "describe_db_instances", "DBInstances")],

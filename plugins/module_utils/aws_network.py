@@ -522,6 +522,7 @@ class _Builder:
                     "SubnetId": subnet_id,
                     "Groups": [group_id],
                     "AssociatePublicIpAddress": True,
+                    "DeleteOnTermination": True,
                 }
             ],
             TagSpecifications=[
