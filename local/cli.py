@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import fcntl
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from local.settings import (
     Settings,
     free_ports,
 )
+from local.trees import remove_tree
 
 UI_SECONDS = 300
 LOG_LINES = 40
@@ -195,7 +195,7 @@ def clean(settings: Settings, _arguments: argparse.Namespace) -> None:
     with only_one(settings):
         stop_all(settings, Steps())
         postgres.remove(settings)
-        shutil.rmtree(settings.state)
+        remove_tree(settings.state)
     print(f"Removed {settings.state}. `make up` begins anew.")
 
 

@@ -21,6 +21,7 @@ from local.runner.definition import Definition, Volume
 from local.runner.mapping import HostView
 from local.runner.runtime import Launch, StartError
 from local.settings import REPOSITORY, Settings, free_ports
+from local.trees import remove_tree
 
 IMAGE_DIRECTORY = "DAGSTER_LOCAL_IMAGE_DIR"
 IMAGE_PATH = "/opt/dagster"
@@ -135,8 +136,8 @@ class ProcessRuntime:
         record = self._records / f"{launch.task}.json"
 
         def forget() -> None:
-            shutil.rmtree(directory, ignore_errors=True)
-            shutil.rmtree(self._short / launch.task[:8], ignore_errors=True)
+            remove_tree(directory)
+            remove_tree(self._short / launch.task[:8])
             record.unlink(missing_ok=True)
 
         process = subprocess.Popen(
@@ -177,8 +178,8 @@ class ProcessRuntime:
             if record:
                 kill_session(record["pid"], record["home"], record["identity"])
             task = file.stem
-            shutil.rmtree(self._settings.state / "tasks" / task, ignore_errors=True)
-            shutil.rmtree(self._short / task[:8], ignore_errors=True)
+            remove_tree(self._settings.state / "tasks" / task)
+            remove_tree(self._short / task[:8])
             file.unlink()
         return [file.stem for file, _ in records]
 
