@@ -62,9 +62,15 @@ def test_materialize_from_the_ui(platform: Platform, page: Page) -> None:
     if confirm.is_visible():
         confirm.click()
     view.first.click(timeout=60_000)
-    expect(page.get_by_text("Success").first).to_be_visible(timeout=180_000)
+    page.wait_for_url("**/runs/*", timeout=60_000)
+    run = page.url.rsplit("/", 1)[1].split("?")[0]
+    assert platform.ui.wait_run(run) == "SUCCESS"
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("RUN_SUCCESS").first).to_be_visible(timeout=60_000)
     picture(page, "run")
 
     page.goto(f"{platform.ui.base_url}/asset-groups/")
     expect(page.get_by_text(asset).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Loading")).to_have_count(0, timeout=60_000)
+    expect(page.get_by_text("Materialized").first).to_be_visible(timeout=60_000)
     picture(page, "lineage")
