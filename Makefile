@@ -26,6 +26,10 @@ down: env-local ## Stop everything, keep the data
 clean: env-local ## Stop everything, remove all data (the environments in .venv/ stay)
 	@$(LOCAL) clean
 
+.PHONY: distclean
+distclean: clean ## The same, and remove .venv/ and build/ too: only the checkout is left
+	@rm -rf .venv build
+
 .PHONY: status
 status: env-local ## Show processes, ports, health and tasks
 	@$(LOCAL) status
@@ -37,6 +41,7 @@ logs: env-local ## Show the last log lines; ARGS="webserver -n 200" for more of 
 ##@ Ansible (ENV=<inventory>, default local; ARGS="--check --diff" and the like)
 .PHONY: deploy-dags
 deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
+	@local/bootstrap.sh container # its packages check that the DAGs load
 	@$(ANSIBLE) deploy_dags.yml $(ARGS)
 
 .PHONY: infra-apply
