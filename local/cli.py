@@ -278,7 +278,24 @@ def logs(settings: Settings, arguments: argparse.Namespace) -> None:
                     logGroupName=group["logGroupName"], logStreamName=stream, limit=arguments.lines
                 )["events"]
                 print(f"==> {group['logGroupName']} {stream} <==")
-                print("\n".join(event["message"] for event in events), end="\n\n")
+                print("\n".join(readable(event["message"]) for event in events), end="\n\n")
+
+
+def readable(line: str) -> str:
+    """Return a line of a task's log for people: what a program printed as it is, an event without its metrics."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(event, dict) or "event" not in event:
+        return line
+    moment, name = event.pop("ts", ""), event.pop("event")
+    if name == "output":
+        return f"{moment} {event.get('process')} | {event.get('line')}"
+    # Where the line comes from stands above it; what is not set says nothing.
+    left_out = {"_aws", "service", "environment", "task_id"}
+    rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in left_out and value is not None)
+    return f"{moment} {name} {rest}".rstrip()
 
 
 def ports(_settings: Settings, _arguments: argparse.Namespace) -> None:
