@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .aws_plan import (
@@ -14,11 +14,15 @@ from .aws_plan import (
     retry_while,
     tag_dict,
     tag_list,
+    wait_until,
 )
 
 KIND = "ecs-cluster"
 CAPACITY_PROVIDERS = ["FARGATE", "FARGATE_SPOT"]
 """Both cost nothing to have; services say which one they use."""
+
+_PROVISION_SECONDS = 300
+_SERVICE_ROLE_SECONDS = 60
 
 # What DeleteCluster answers while the last tasks are still stopping, and PutClusterCapacityProviders while busy.
 _BUSY = frozenset({"ClusterContainsTasksException", "UpdateInProgressException", "ResourceInUseException"})
@@ -31,20 +35,30 @@ def ensure_cluster(
     all_tags = platform_tags(platform, name, tags)
     settings = {"containerInsights": container_insights, "capacityProviders": CAPACITY_PROVIDERS}
     found = find_cluster(ecs, name)
+    if found is not None and found["status"] == "DEPROVISIONING" and not plan.check_mode:
+        wait_until(
+            f"the ECS cluster {name!r}, which is being deleted, to go away",
+            lambda: find_cluster(ecs, name) is None,
+            seconds=_PROVISION_SECONDS,
+        )
+        found = None
     if found is None:
-        return plan.create(
-            KIND,
-            name,
-            settings,
-            lambda: str(
-                ecs.create_cluster(
+
+        def create() -> str:
+            answer = with_service_role(
+                lambda: ecs.create_cluster(
                     clusterName=name,
                     tags=tag_list(all_tags, "key", "value"),
                     settings=[{"name": "containerInsights", "value": container_insights}],
                     capacityProviders=CAPACITY_PROVIDERS,
-                )["cluster"]["clusterArn"]
-            ),
-        )
+                )
+            )
+            _wait_until_active(ecs, name)
+            return str(answer["cluster"]["clusterArn"])
+
+        return plan.create(KIND, name, settings, create)
+    if not plan.check_mode:
+        _wait_until_active(ecs, name)
     arn = str(found["clusterArn"])
     current_tags = tag_dict(found.get("tags"))
     refuse_foreign("ECS cluster", name, platform, current_tags, "name_prefix")
@@ -77,10 +91,12 @@ def ensure_cluster(
             lambda: retry_while(
                 _BUSY,
                 f"the ECS cluster {name!r} to take its capacity providers",
-                lambda: ecs.put_cluster_capacity_providers(
-                    cluster=name,
-                    capacityProviders=wanted,
-                    defaultCapacityProviderStrategy=found.get("defaultCapacityProviderStrategy") or [],
+                lambda: with_service_role(
+                    lambda: ecs.put_cluster_capacity_providers(
+                        cluster=name,
+                        capacityProviders=wanted,
+                        defaultCapacityProviderStrategy=found.get("defaultCapacityProviderStrategy") or [],
+                    )
                 ),
                 seconds=120,
             ),
@@ -118,3 +134,45 @@ def find_cluster(ecs: Any, name: str) -> dict[str, Any] | None:
     """Return the ACTIVE cluster of that name; AWS lists deleted ones as INACTIVE for some time."""
     clusters = ecs.describe_clusters(clusters=[name], include=["TAGS", "SETTINGS"])["clusters"]
     return next((cluster for cluster in clusters if cluster["status"] != "INACTIVE"), None)
+
+
+def with_service_role[T](action: Callable[[], T], *, interval: float = 5.0) -> T:
+    """Return what `action` returns; call it again while AWS does not know its service-linked role for ECS yet.
+
+    The first cluster of an account makes AWSServiceRoleForECS, and IAM takes some seconds to know it everywhere. Until
+    then calls that need it, the one that makes it included, are refused.
+    """
+    results: list[T] = []
+
+    def attempt() -> bool:
+        try:
+            results.append(action())
+        except Exception as error:
+            if error_code(error) == "InvalidParameterException" and "service linked role" in str(error).lower():
+                return False
+            raise
+        return True
+
+    wait_until(
+        "the service-linked role AWSServiceRoleForECS to become usable",
+        attempt,
+        seconds=_SERVICE_ROLE_SECONDS,
+        interval=interval,
+        advice="Make it with `aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com`.",
+    )
+    return results[0]
+
+
+def _wait_until_active(ecs: Any, name: str) -> None:
+    """Wait until services may be made: a cluster with capacity providers is PROVISIONING for a while."""
+
+    def active() -> bool:
+        found = find_cluster(ecs, name) or {}
+        if found.get("status") == "FAILED":
+            raise Refusal(
+                f"The ECS cluster {name!r} could not be provisioned (status FAILED). Delete it "
+                f"(aws ecs delete-cluster --cluster {name}), then run this playbook again."
+            )
+        return found.get("status") == "ACTIVE"
+
+    wait_until(f"the ECS cluster {name!r} to become active", active, seconds=_PROVISION_SECONDS)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .aws_ecs_cluster import find_cluster
+from .aws_ecs_cluster import find_cluster, with_service_role
 from .aws_plan import (
     PLATFORM_TAG,
     Plan,
     Refusal,
-    error_code,
     platform_tags,
     refuse_foreign,
     tag_dict,
@@ -169,27 +168,28 @@ def wait_for_steady_state(
 ) -> None:
     """Wait until every service runs what it should. Raise `Refusal` with the reason when one fails or is too slow."""
     deadline = time.monotonic() + seconds
+    suspected: dict[str, str] = {}
     while True:
         services = _describe(ecs, cluster, [spec.name for spec in specs])
-        waiting = []
+        waiting, suspects = [], {}
         for spec in specs:
             service = services.get(spec.name)
-            if service is None:
-                raise Refusal(
-                    f"The ECS service {spec.name!r} disappeared from the cluster {cluster!r} while it was waited for. "
-                    "Run this playbook again."
-                )
-            failure = rollout_failure(service, spec.task_definition)
+            failure = rollout_failure(service, spec.task_definition) if service else "it disappeared"
             if failure:
-                raise Refusal(_explain(ecs, cluster, service, failure))
-            if not is_steady(service, spec.task_definition):
-                waiting.append(service)
+                # ECS is eventually consistent: right after a change it may still describe what was before. What it
+                # says twice in a row is true.
+                suspects[spec.name] = failure
+                if suspected.get(spec.name) == failure:
+                    raise Refusal(_verdict(ecs, cluster, spec.name, service, failure))
+            if service is None or failure or not is_steady(service, spec.task_definition):
+                waiting.append((spec.name, service))
+        suspected = suspects
         if not waiting:
             return
         if time.monotonic() >= deadline:
-            reasons = [f"it is not steady after {seconds:.0f} s"] * len(waiting)
+            late = f"it is not steady after {seconds:.0f} s"
             raise Refusal(
-                "\n".join(_explain(ecs, cluster, *pair) for pair in zip(waiting, reasons, strict=True))
+                "\n".join(_verdict(ecs, cluster, name, service, suspected.get(name, late)) for name, service in waiting)
                 + "\nIf it only needs more time, raise ecs_steady_seconds and run this playbook again."
             )
         time.sleep(poll_seconds)
@@ -287,34 +287,17 @@ def _current_settings(service: Mapping[str, Any]) -> dict[str, Any]:
 def _create(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, plan: Plan) -> None:
     settings = {**spec.settings(), "desiredCount": spec.desired_count}
 
-    created: dict[str, Any] = {}
-
-    def attempt() -> bool:
-        try:
-            created.update(
-                ecs.create_service(
-                    cluster=cluster,
-                    serviceName=spec.name,
-                    schedulingStrategy="REPLICA",
-                    tags=tag_list(platform_tags(platform, f"{platform}-{spec.name}", spec.tags), "key", "value"),
-                    **settings,
-                )["service"]
-            )
-        except Exception as error:
-            # The first cluster of an account makes this role, and IAM takes some seconds to know it everywhere.
-            if error_code(error) == "InvalidParameterException" and "service linked role" in str(error):
-                return False
-            raise
-        return True
-
     def create() -> str:
-        wait_until(
-            "the service-linked role AWSServiceRoleForECS to become usable",
-            attempt,
-            seconds=60,
-            advice="Make it with `aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com`.",
+        answer = with_service_role(
+            lambda: ecs.create_service(
+                cluster=cluster,
+                serviceName=spec.name,
+                schedulingStrategy="REPLICA",
+                tags=tag_list(platform_tags(platform, f"{platform}-{spec.name}", spec.tags), "key", "value"),
+                **settings,
+            )
         )
-        return str(created["serviceArn"])
+        return str(answer["service"]["serviceArn"])
 
     plan.create(KIND, spec.name, settings, create)
 
@@ -373,6 +356,16 @@ def _describe(ecs: Any, cluster: str, names: Sequence[str]) -> dict[str, dict[st
         )
         found |= {service["serviceName"]: service for service in answer["services"]}
     return found
+
+
+def _verdict(ecs: Any, cluster: str, name: str, service: Mapping[str, Any] | None, failure: str) -> str:
+    """Return the message for a service that failed or, if `service` is None, is not there."""
+    if service is None:
+        return (
+            f"The ECS service {name!r} disappeared from the cluster {cluster!r} while it was waited for. "
+            "Run this playbook again."
+        )
+    return _explain(ecs, cluster, service, failure)
 
 
 def _explain(ecs: Any, cluster: str, service: Mapping[str, Any], failure: str) -> str:
