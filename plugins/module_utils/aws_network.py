@@ -31,7 +31,18 @@ ANYWHERE = "0.0.0.0/0"
 NAT_USER_DATA = """#!/bin/sh
 # Source NAT for the private subnets, as in the VPC user guide, "NAT instances". No ports are opened by this script.
 set -eu
-dnf install -y iptables-services
+# dnf needs more memory than the smallest machines have.
+if [ ! -e /swapfile ]; then
+  dd if=/dev/zero of=/swapfile bs=1M count=512
+  chmod 600 /swapfile
+  mkswap /swapfile
+  echo '/swapfile none swap defaults 0 0' >> /etc/fstab
+fi
+swapon -a
+for attempt in 1 2 3 4 5; do
+  if dnf install -y iptables-services; then break; fi
+  sleep 10
+done
 echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/90-nat.conf
 sysctl -p /etc/sysctl.d/90-nat.conf
 systemctl enable --now iptables
@@ -43,6 +54,25 @@ service iptables save
 
 # A dependency goes away some time after the call that removed it has returned (network interfaces above all).
 STILL_IN_USE = frozenset({"DependencyViolation", "InvalidParameterValue", "InvalidIPAddress.InUse"})
+
+
+# Operations that refer to something which may have been made a moment ago.
+REFERRING = ("Associate", "Attach", "Authorize", "Create", "Describe", "Modify", "Replace", "Revoke", "Run")
+NOT_YET_KNOWN_TRIES = 10
+NOT_YET_KNOWN_PAUSE = 2.0
+
+
+def retry_not_yet_known(response: Any, attempts: int, operation: Any, **_: Any) -> float | None:
+    """Return the seconds after which botocore should repeat a call that named something EC2 does not know; or None.
+
+    EC2 is eventually consistent: the id of a new group or table may be unknown to the next call. The id comes from EC2
+    itself in every call here, so that waiting is right; what was really deleted meanwhile is reported a little later.
+    This is a handler of botocore's event `needs-retry`; throttling and lost connections are left to botocore's own.
+    """
+    code = str(response[1].get("Error", {}).get("Code", "")) if response else ""
+    if not code.endswith("NotFound") or not operation.name.startswith(REFERRING) or attempts >= NOT_YET_KNOWN_TRIES:
+        return None
+    return NOT_YET_KNOWN_PAUSE
 
 
 @dataclass(frozen=True)
@@ -121,6 +151,7 @@ class _Builder:
 
     def __init__(self, clients: NetworkClients, spec: NetworkSpec, plan: Plan) -> None:
         self.ec2 = clients.ec2
+        self.ec2.meta.events.register("needs-retry.ec2", retry_not_yet_known, unique_id="retry-not-yet-known")
         self.ssm = clients.ssm
         self.spec = spec
         self.plan = plan
@@ -507,6 +538,9 @@ class _Builder:
 
     def _create_nat_instance(self, name: str, subnet_id: str, group_id: str) -> dict[str, Any]:
         image = self.ssm.get_parameter(Name=self.spec.nat_image_parameter)["Parameter"]["Value"]
+        # Only burstable types have CPU credits; others are refused with this setting.
+        burstable = self.spec.nat_instance_type.startswith("t")
+        credits_of_type = {"CreditSpecification": {"CpuCredits": "standard"}} if burstable else {}
         instance_id = self.ec2.run_instances(
             ImageId=image,
             InstanceType=self.spec.nat_instance_type,
@@ -515,7 +549,7 @@ class _Builder:
             UserData=NAT_USER_DATA,
             # Tokens only, and no hop further than the instance itself.
             MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-            CreditSpecification={"CpuCredits": "standard"},
+            **credits_of_type,
             NetworkInterfaces=[
                 {
                     "DeviceIndex": 0,
@@ -860,7 +894,13 @@ def _remove_subnets_and_tables(builder: _Builder) -> None:
                     # The association went together with its subnet.
                     if error_code(error) != "InvalidAssociationID.NotFound":
                         raise
-            ec2.delete_route_table(RouteTableId=table["RouteTableId"])
+            # The S3 endpoint may still be going away from the table.
+            retry_while(
+                STILL_IN_USE,
+                f"the route table {table['RouteTableId']} to come out of use",
+                partial(ec2.delete_route_table, RouteTableId=table["RouteTableId"]),
+                seconds=300,
+            )
 
         plan.remove(
             "route-table",
