@@ -66,6 +66,12 @@ def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str)
                 f"The RDS instance {platform!r} is protected against deletion. Set rds_deletion_protection: false, "
                 "run `ansible-playbook site.yml --tags preflight,vpc,secrets_manager,rds`, and then this again."
             )
+        if final_snapshot and found["DBInstanceStatus"] != "deleting" and _snapshot_exists(rds, final_snapshot):
+            raise Refusal(
+                f"The RDS snapshot {final_snapshot!r} exists already, from a database that was removed earlier, and is "
+                "not overwritten. Set rds_final_snapshot_name to another name, or, if you need it no longer, remove it "
+                f"(aws rds delete-db-snapshot --db-snapshot-identifier {final_snapshot}); then run this playbook again."
+            )
         how: dict[str, Any] = (
             {"FinalDBSnapshotIdentifier": final_snapshot} if final_snapshot else {"SkipFinalSnapshot": True}
         )
@@ -95,6 +101,7 @@ def _settings(spec: DatabaseSpec) -> dict[str, Any]:
     return {
         "DBInstanceClass": spec.instance_class,
         "AllocatedStorage": spec.storage,
+        # A limit that is no more than what is there turns storage autoscaling off.
         "MaxAllocatedStorage": spec.max_storage,
         "MultiAZ": spec.multi_az,
         "BackupRetentionPeriod": spec.backup_days,
@@ -109,6 +116,9 @@ def _settings(spec: DatabaseSpec) -> dict[str, Any]:
 
 def _create(rds: Any, secrets: Any, spec: DatabaseSpec) -> str:
     credentials = read_fields(secrets, spec.secret_id, ("username", "password"))
+    settings = _settings(spec)
+    if spec.max_storage <= spec.storage:
+        del settings["MaxAllocatedStorage"]
     instance = rds.create_db_instance(
         DBInstanceIdentifier=spec.platform,
         Engine="postgres",
@@ -120,7 +130,7 @@ def _create(rds: Any, secrets: Any, spec: DatabaseSpec) -> str:
         StorageEncrypted=True,
         Port=5432,
         Tags=tag_list(platform_tags(spec.platform, spec.platform, spec.tags)),
-        **_settings(spec),
+        **settings,
     )["DBInstance"]
     return str(instance["DBInstanceIdentifier"])
 
@@ -137,7 +147,8 @@ def _keep_instance(rds: Any, spec: DatabaseSpec, found: Mapping[str, Any], plan:
         lambda new: rds.add_tags_to_resource(ResourceName=found["DBInstanceArn"], Tags=tag_list(new)),
     )
     # A change that waits for the maintenance window has been asked for already.
-    current = {**found, **found.get("PendingModifiedValues", {})}
+    # RDS names no limit where storage autoscaling is off.
+    current = {"MaxAllocatedStorage": found["AllocatedStorage"], **found, **found.get("PendingModifiedValues", {})}
     current["VpcSecurityGroupIds"] = [group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", [])]
     wanted = _settings(spec)
     # Storage autoscaling grows the volume; that is no drift, and it could not shrink anyway.
@@ -262,4 +273,13 @@ def _subnet_group(rds: Any, name: str) -> dict[str, Any] | None:
     except Exception as error:
         if error_code(error) == "DBSubnetGroupNotFoundFault":
             return None
+        raise
+
+
+def _snapshot_exists(rds: Any, name: str) -> bool:
+    try:
+        return bool(rds.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"])
+    except Exception as error:
+        if error_code(error) in ("DBSnapshotNotFound", "DBSnapshotNotFoundFault"):
+            return False
         raise

@@ -195,6 +195,37 @@ def test_database_is_removed_only_without_protection(aws: Any) -> None:
     assert again.changes == []
 
 
+def test_an_earlier_final_snapshot_is_found_before_anything_is_removed(aws: Any) -> None:
+    spec = dataclasses.replace(make_spec(aws), deletion_protection=False)
+    database(aws, spec, Plan())
+    aws.rds.create_db_snapshot(DBInstanceIdentifier="lab", DBSnapshotIdentifier="lab-final")
+    for check_mode in (True, False):
+        with pytest.raises(Refusal, match=r"'lab-final' exists already.*rds_final_snapshot_name"):
+            remove_database(aws.rds, "lab", Plan(check_mode), final_snapshot="lab-final")
+    remove_database(aws.rds, "lab", Plan(), final_snapshot="lab-final-2")
+    assert aws.rds.describe_db_instances()["DBInstances"] == []
+
+
+def test_storage_autoscaling_can_be_off(aws: Any) -> None:
+    """RDS leaves MaxAllocatedStorage out of its answers then."""
+    spec = dataclasses.replace(make_spec(aws), max_storage=20)
+    created: list[dict[str, Any]] = []
+    aws.rds.meta.events.register(
+        "provide-client-params.rds.CreateDBInstance", lambda params, **_: created.append(params)
+    )
+    database(aws, spec, Plan())
+    assert "MaxAllocatedStorage" not in created[0]
+
+    def without_limit(parsed: dict[str, Any], **_: Any) -> None:
+        for instance in parsed["DBInstances"]:
+            instance.pop("MaxAllocatedStorage", None)
+
+    aws.rds.meta.events.register("after-call.rds.DescribeDBInstances", without_limit)
+    again = Plan()
+    database(aws, spec, again)
+    assert again.changes == []
+
+
 def test_database_of_somebody_else_is_left_alone(aws: Any) -> None:
     spec = make_spec(aws)
     aws.rds.create_db_instance(DBInstanceIdentifier="lab", DBInstanceClass="db.t3.micro", Engine="postgres")
