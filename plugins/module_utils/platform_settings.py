@@ -207,8 +207,11 @@ def _tags(value: Any) -> Iterator[Finding]:
         return
     if len(value) > 40:
         yield f"it has {len(value)} tags.", choices
+    if len({str(key).lower() for key in value}) < len(value):
+        yield "IAM takes tags whose keys differ only in case for the same.", choices
     for key, text in value.items():
-        if str(key) in ("Name", PLATFORM_TAG) or str(key).lower().startswith("aws:"):
+        # IAM takes keys that differ only in case for the same.
+        if str(key).lower() in ("name", PLATFORM_TAG) or str(key).lower().startswith("aws:"):
             yield f"the tag {key!r} is set by this project or reserved by AWS.", choices
         elif not re.fullmatch(r"[\w\s.:/=+\-@]{1,128}", str(key)):
             yield f"AWS refuses the tag key {key!r}.", choices

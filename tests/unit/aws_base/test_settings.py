@@ -87,6 +87,8 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("deployment_environment", "prod", "it is not known", "local, staging, production"),
         ("resource_tags", "project", "not a mapping", "keys of 1 to 128"),
         ("resource_tags", {"Name": "x"}, "set by this project", "other than Name"),
+        ("resource_tags", {"name": "x"}, "set by this project", "other than Name"),
+        ("resource_tags", {"owner": "x", "Owner": "x"}, "differ only in case", "keys of 1 to 128"),
         ("resource_tags", {"aws:x": "y"}, "reserved by AWS", "aws:"),
         ("resource_tags", {"a": "semi;colon"}, "AWS refuses the value", "letters, digits, spaces"),
         ("resource_tags", {"a": 5}, "AWS refuses the value 5", "letters, digits, spaces"),
