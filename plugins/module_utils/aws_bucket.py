@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_plan import (
+    Plan,
+    Refusal,
+    canonical_policy,
+    error_code,
+    platform_tags,
+    refuse_foreign,
+    tag_dict,
+    tag_list,
+)
 
 PUBLIC_ACCESS_BLOCK = {
     "BlockPublicAcls": True,
@@ -100,6 +109,8 @@ def ensure_bucket(s3: Any, spec: BucketSpec, plan: Plan) -> None:
         "policy": bucket_policy(spec.name),
         "lifecycle": lifecycle_rules(spec),
     }
+    if canonical_policy(current.get("policy")) == canonical_policy(bucket_policy(spec.name)):
+        current["policy"] = wanted["policy"]
     plan.update_if_different("s3-bucket", spec.name, current, wanted, lambda changed: _write(s3, spec.name, changed))
 
 
@@ -184,8 +195,13 @@ def _read(s3: Any, name: str) -> dict[str, Any]:
         "public_access_block": access.get("PublicAccessBlockConfiguration"),
         "object_ownership": controls[0].get("ObjectOwnership"),
         "policy": json.loads(policy["Policy"]) if "Policy" in policy else None,
-        "lifecycle": sorted(lifecycle.get("Rules", []), key=_rule_order),
+        "lifecycle": sorted((_rule(rule) for rule in lifecycle.get("Rules", [])), key=_rule_order),
     }
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a lifecycle rule with the filter for all objects spelled as `lifecycle_rules` does."""
+    return {**rule, "Filter": rule["Filter"] or {"Prefix": ""}} if "Filter" in rule else dict(rule)
 
 
 def _rule_order(rule: Mapping[str, Any]) -> tuple[bool, str]:

@@ -15,6 +15,7 @@ from .aws_plan import (
     PLATFORM_TAG,
     Plan,
     Refusal,
+    canonical_policy,
     error_code,
     is_pending,
     platform_tags,
@@ -172,6 +173,8 @@ def _keep_policies(
     if not is_pending(file_system_id):
         current = {"policy": _policy(efs, file_system_id), "lifecycle": _lifecycle(efs, file_system_id)}
     wanted: dict[str, Any] = {"policy": file_system_policy(arn), "lifecycle": []}
+    if canonical_policy(current.get("policy")) == canonical_policy(wanted["policy"]):
+        current["policy"] = wanted["policy"]
     if spec.infrequent_access_days:
         days = spec.infrequent_access_days
         wanted["lifecycle"] = [
@@ -282,7 +285,7 @@ def _keep_access_point(efs: Any, spec: FileSystemSpec, file_system_id: str, plan
             for point in efs.describe_access_points(FileSystemId=file_system_id)["AccessPoints"]
             if point["LifeCycleState"] in ("creating", "available") and tag_dict(point.get("Tags")).get("Name") == name
         ]
-    right = [point for point in points if all(point.get(key) == value for key, value in wanted.items())]
+    right = [point for point in points if all(_without_empty(point.get(key)) == wanted[key] for key in wanted)]
     if right:
         point = right[0]
         plan.ensure_tags(
@@ -310,3 +313,11 @@ def _keep_access_point(efs: Any, spec: FileSystemSpec, file_system_id: str, plan
 
     # The outdated access point stays: running tasks still have it mounted. Destroy removes it with the rest.
     return plan.create(kind, name, wanted, create)
+
+
+def _without_empty(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return settings without the members that AWS may return empty, such as secondary groups of which there are none.
+
+    It matters here: an access point that does not look right gets a successor, and the tasks with it.
+    """
+    return {key: value for key, value in (settings or {}).items() if value not in ([], {}, None, "")}

@@ -137,6 +137,31 @@ def tag_dict(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
     }
 
 
+def canonical_policy(policy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a policy document in one of its spellings, to compare what was written with what AWS returns.
+
+    AWS may add an Id, write a single string for a list of one and the other way round, and order lists as it likes.
+    """
+    if policy is None:
+        return None
+    statements = policy.get("Statement", [])
+    return {
+        "Version": policy.get("Version"),
+        "Statement": [_canonical(item) for item in (statements if isinstance(statements, list) else [statements])],
+    }
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: {"AWS": ["*"]} if (key, item) == ("Principal", "*") else _canonical(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return sorted(str(item) for item in value)
+    return [str(value).lower() if isinstance(value, bool) else str(value)]
+
+
 def refuse_foreign(kind: str, name: str, platform: str, tags: Mapping[str, str], setting: str) -> None:
     """Raise `Refusal` if an existing resource of the wanted name was not made for this platform."""
     owner = tags.get(PLATFORM_TAG)

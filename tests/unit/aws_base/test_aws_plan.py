@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from module_utils.aws_plan import Plan, Refusal, is_pending, refuse_foreign, retry_while, wait_until
+from module_utils.aws_plan import Plan, Refusal, canonical_policy, is_pending, refuse_foreign, retry_while, wait_until
 
 
 class AwsError(Exception):
@@ -86,6 +86,29 @@ def test_a_foreign_resource_is_refused_with_a_way_out(tags: dict[str, str]) -> N
     assert "IAM role 'x-task' exists already" in message
     assert "Choose another name_prefix" in message
     assert "add the tag dagster-platform=x" in message
+
+
+def test_policies_are_compared_by_what_they_mean() -> None:
+    statement = {"Effect": "Deny", "Principal": "*", "Action": ["a:X", "a:Y"], "Resource": "r"}
+    condition = {"Bool": {"aws:SecureTransport": "false"}}
+    ours = {"Version": "2012-10-17", "Statement": [{**statement, "Condition": condition}]}
+    theirs = {
+        "Version": "2012-10-17",
+        "Id": "policy-1",
+        "Statement": {
+            "Effect": "Deny",
+            "Principal": {"AWS": "*"},
+            "Action": ["a:Y", "a:X"],
+            "Resource": ["r"],
+            "Condition": {"Bool": {"aws:SecureTransport": False}},
+        },
+    }
+    assert canonical_policy(ours) == canonical_policy(theirs)
+    assert canonical_policy(ours) != canonical_policy({"Version": "2012-10-17", "Statement": [statement]})
+    for key, other in {"Effect": "Allow", "Principal": {"AWS": "1"}, "Action": "a:X", "Resource": "*"}.items():
+        changed = {**statement, "Condition": condition, key: other}
+        assert canonical_policy(ours) != canonical_policy({"Version": "2012-10-17", "Statement": [changed]})
+    assert canonical_policy(None) is None
 
 
 def test_waiting_ends_with_a_message() -> None:

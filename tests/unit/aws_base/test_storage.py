@@ -320,6 +320,33 @@ def test_other_owner_of_files_gets_a_new_access_point(aws: Any) -> None:
     assert after.changes == []
 
 
+def test_what_aws_spells_differently_is_no_drift(aws: Any) -> None:
+    """AWS may add an Id to a policy, empty lists to an access point, and leave out a prefix that is empty."""
+
+    def access_points(parsed: dict[str, Any], **_: Any) -> None:
+        for point in parsed["AccessPoints"]:
+            point["PosixUser"]["SecondaryGids"] = []
+
+    def policy(parsed: dict[str, Any], **_: Any) -> None:
+        if "Policy" in parsed:
+            parsed["Policy"] = json.dumps({"Id": "policy-1", **json.loads(parsed["Policy"])})
+
+    def lifecycle(parsed: dict[str, Any], **_: Any) -> None:
+        for rule in parsed.get("Rules", []):
+            if rule["ID"] == "old-versions":
+                rule["Filter"] = {}
+
+    aws.efs.meta.events.register("after-call.efs.DescribeAccessPoints", access_points)
+    aws.efs.meta.events.register("after-call.efs.DescribeFileSystemPolicy", policy)
+    aws.s3.meta.events.register("after-call.s3.GetBucketPolicy", policy)
+    aws.s3.meta.events.register("after-call.s3.GetBucketLifecycleConfiguration", lifecycle)
+    for resource in (bucket(aws), file_system(aws)):
+        resource(Plan())
+        again = Plan()
+        resource(again)
+        assert again.changes == []
+
+
 def test_file_system_is_encrypted_and_bursting(aws: Any) -> None:
     file_system(aws)(Plan())
     (system,) = aws.efs.describe_file_systems()["FileSystems"]
