@@ -63,6 +63,8 @@ def ensure_file_system(efs: Any, spec: FileSystemSpec, plan: Plan) -> tuple[str,
     """Bring the file system to the state of `spec`; return the ids of file system and access point."""
     name = spec.platform
     found = _file_system(efs, spec.platform)
+    if found is not None and not plan.check_mode:
+        found = _settled(efs, spec.platform)
     if found is None:
         file_system_id = plan.create(
             "efs-file-system",
@@ -140,6 +142,18 @@ def _create(efs: Any, spec: FileSystemSpec) -> str:
 
     wait_until(f"the file system {system} to become available", available, seconds=WAIT_SECONDS, interval=2)
     return str(system)
+
+
+def _settled(efs: Any, platform: str) -> dict[str, Any] | None:
+    """Wait while the file system is being created or deleted, e.g. by a run that was interrupted, and return it."""
+    found: list[dict[str, Any] | None] = []
+
+    def settled() -> bool:
+        found[:] = [_file_system(efs, platform)]
+        return found[0] is None or found[0]["LifeCycleState"] not in ("creating", "deleting")
+
+    wait_until(f"the file system of {platform} to be created or deleted", settled, seconds=WAIT_SECONDS, interval=2)
+    return found[0]
 
 
 def _keep_file_system(efs: Any, spec: FileSystemSpec, found: Mapping[str, Any], plan: Plan) -> None:

@@ -358,6 +358,22 @@ def test_file_system_is_encrypted_and_bursting(aws: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("state", ["creating", "deleting"])
+def test_a_file_system_on_its_way_is_waited_for(aws: Any, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    file_system(aws)(Plan())
+    left = [state, state]
+
+    def on_its_way(parsed: dict[str, Any], **_: Any) -> None:
+        if left:
+            parsed["FileSystems"][0]["LifeCycleState"] = left.pop()
+
+    aws.efs.meta.events.register("after-call.efs.DescribeFileSystems", on_its_way)
+    again = Plan()
+    file_system(aws)(again)
+    assert (left, again.changes) == ([], [])
+
+
 def test_file_system_without_encryption_is_refused(aws: Any) -> None:
     subnets, group = network(aws)
     aws.efs.create_file_system(CreationToken="x", Encrypted=False, Tags=[{"Key": "dagster-platform", "Value": "lab"}])
