@@ -132,8 +132,8 @@ class Probe:
     What it asserts is promise 3 of the design: never down because of a DAG.
     """
 
-    def __init__(self, platform: Platform, location: str) -> None:
-        self._platform, self._location = platform, location
+    def __init__(self, ui: DagsterClient, location: str) -> None:
+        self._ui, self._location = ui, location
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self.asked = 0
@@ -142,7 +142,7 @@ class Probe:
     def _ask(self) -> None:
         while not self._stop.is_set():
             try:
-                found = self._platform.ui.locations().get(self._location)
+                found = self._ui.locations().get(self._location)
                 if found is None:
                     self.failures.append("location missing")
                 elif found.error:

@@ -66,7 +66,7 @@ def test_edited_dag_appears_without_restart(platform: Platform, tree: Path) -> N
         ),
         encoding="utf-8",
     )
-    with Probe(platform, "main") as probe:
+    with Probe(platform.ui, "main") as probe:
         output = platform.deploy()
         wait_for("the new asset in the UI", lambda: "freshly_added" in platform.ui.assets("main"))
         run = platform.ui.launch("main", assets=["freshly_added"])
@@ -99,7 +99,7 @@ def test_broken_dag_is_refused_by_the_validation(platform: Platform, tree: Path)
     assets.write_text(
         assets.read_text(encoding="utf-8") + "raise RuntimeError('broken on purpose')\n", encoding="utf-8"
     )
-    with Probe(platform, "main") as probe:
+    with Probe(platform.ui, "main") as probe:
         output = platform.deploy(expect=None)
     assert "broken on purpose" in output
     assert f"main/assets.py:{line}" in output or f'main/assets.py", line {line}' in output
@@ -114,7 +114,7 @@ def test_broken_dag_is_refused_by_the_canary(platform: Platform, tree: Path) -> 
     assets.write_text(
         assets.read_text(encoding="utf-8") + "raise RuntimeError('refused by the canary')\n", encoding="utf-8"
     )
-    with Probe(platform, "main") as probe:
+    with Probe(platform.ui, "main") as probe:
         output = platform.deploy("-e", "dag_release_validate=false", expect=None)
         assert "refused by the canary" in output
         assert platform.ui.assets("main") == assets_before
@@ -147,7 +147,7 @@ def test_new_location_appears_and_disappears(platform: Platform, tree: Path) -> 
         defs = dg.Definitions(assets=[second_asset], sensors=[second_sensor])
         """,
     )
-    with Probe(platform, "main") as probe:
+    with Probe(platform.ui, "main") as probe:
         platform.deploy()
         wait_for("the new location in the UI", lambda: platform.ui.assets("second") == {"second_asset"})
         wait_for("a tick by the daemon", lambda: platform.ui.sensor_ticks("second", "second_sensor"))
