@@ -26,7 +26,10 @@ from tests.integration.release.support import CONTAINER_PYTHON, ROOT, aws_enviro
 INSTANCE = """
 telemetry: {enabled: false}
 storage: {sqlite: {base_dir: {env: DAGSTER_STORAGE_DIR}}}
-concurrency: {runs: {max_concurrent_runs: 4}}
+concurrency: {runs: {max_concurrent_runs: %d}}
+run_queue: {max_user_code_failure_retries: 3, user_code_failure_retry_delay: 1}
+run_launcher: {module: dagster_ecs_runtime.launcher, class: ReleaseRunLauncher}
+run_monitoring: {enabled: true, start_timeout_seconds: 60, poll_interval_seconds: 1}
 """
 
 
@@ -34,12 +37,17 @@ concurrency: {runs: {max_concurrent_runs: 4}}
 def blank_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage directory with empty SQLite databases: Dagster's processes cannot create them side by side."""
     base = tmp_path_factory.mktemp("blank")
-    (base / "dagster.yaml").write_text(INSTANCE, encoding="utf-8")
+    (base / "dagster.yaml").write_text(INSTANCE % 4, encoding="utf-8")
     storage = base / "storage"
     storage.mkdir()
     subprocess.run(
         [CONTAINER_PYTHON, "-c", "import dagster; dagster.DagsterInstance.get().get_runs_count()"],
-        env={"DAGSTER_HOME": str(base), "DAGSTER_STORAGE_DIR": str(storage), "PATH": os.environ["PATH"]},
+        env={
+            "DAGSTER_HOME": str(base),
+            "DAGSTER_STORAGE_DIR": str(storage),
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT / "docker/runtime/src"),
+        },
         check=True,
     )
     return storage
@@ -63,14 +71,16 @@ class Bucket:
 class Task:
     """A running supervisor and what it says."""
 
-    def __init__(self, service: str, bucket: Bucket, base: Path, **variables: str) -> None:
+    def __init__(
+        self, service: str, bucket: Bucket, base: Path, *, max_concurrent_runs: int = 4, **variables: str
+    ) -> None:
         self.service, self.base = service, base
         self.run_dir = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
         image = base / "image"
         image.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "templates/workspace.yaml.j2", image)
         (base / "home").mkdir(exist_ok=True)
-        (base / "home/dagster.yaml").write_text(INSTANCE, encoding="utf-8")
+        (base / "home/dagster.yaml").write_text(INSTANCE % max_concurrent_runs, encoding="utf-8")
         self.web_port, self.health_port = free_ports(2)
         self.env = {
             "PATH": f"{CONTAINER_PYTHON.parent}:{os.environ['PATH']}",
@@ -159,6 +169,8 @@ class Task:
         self.process.wait(10)
         self._reader.join(10)
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        lines = [line for line in self.lines if "MonitoringDaemon" not in line]
+        print(f"--- {self.service}:", *lines[-100:], sep="\n")  # shown when the test fails
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +197,7 @@ def start(bucket: Bucket, blank_storage: Path, tmp_path: Path) -> Iterator[Calla
     tasks: list[Task] = []
     shutil.copytree(blank_storage, tmp_path / "storage")
 
-    def starter(service: str, **variables: str) -> Task:
+    def starter(service: str, **variables: Any) -> Task:
         base = tmp_path / f"{service}-{len(tasks)}"
         base.mkdir()
         tasks.append(Task(service, bucket, base, **variables))

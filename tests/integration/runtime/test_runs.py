@@ -1,8 +1,9 @@
-"""Runs and releases: a run keeps the release it was started from, and a stop never leaves one open."""
+"""Runs and releases: a run executes the release it was created from, and no end of a task leaves one open."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,10 @@ class Gate:
 
     def open(self) -> None:
         self.path.touch()
+
+    def forget(self) -> None:
+        """Make ready for another run."""
+        self._pid.unlink()
 
 
 @pytest.fixture
@@ -137,6 +142,173 @@ def test_run_outlives_the_crash_of_its_code_server(bucket: Bucket, start: Start,
     assert webserver.ui.wait_run(run) == "SUCCESS"
     assert daemon.stop() == 0
     assert daemon.session() == []
+
+
+WAITING = """
+import time
+from pathlib import Path
+
+import dagster as dg
+
+VERSION = {version!r}
+
+
+@dg.asset
+def blocker() -> None:
+    while not Path({gate!r}).exists():
+        time.sleep(0.1)
+
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+def part() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={{"version": VERSION}})
+
+
+@dg.asset
+def made_by_sensor() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={{"version": VERSION}})
+
+
+job = dg.define_asset_job("made", selection=[made_by_sensor])
+
+
+@dg.sensor(job=job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def sensor():
+    yield dg.RunRequest(run_key="once for " + VERSION)
+
+
+@dg.schedule(job=job, cron_schedule="* * * * *", default_status=dg.DefaultScheduleStatus.{schedule})
+def each_minute():
+    return dg.RunRequest(run_key=None, tags={{"by": "schedule of " + VERSION}})
+
+
+defs = dg.Definitions(
+    assets=[blocker, part, made_by_sensor],
+    jobs=[job],
+    sensors=[sensor],
+    schedules=[each_minute],
+    executor=dg.in_process_executor,
+)
+"""
+
+_RUNS = """
+{ runsOrError(limit: 100) { ... on Runs { results { runId status jobName tags { key value } } } } }
+"""
+
+_BACKFILL = """
+mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+"""
+
+
+def test_queued_runs_execute_the_release_they_were_created_from(bucket: Bucket, start: Start, gate: Gate) -> None:
+    """Runs of a sensor, a schedule, a backfill and the UI wait through two deployments and a new daemon's task.
+
+    The last deployment even removes their code location.
+    """
+
+    def release(version: str, schedule: str = "STOPPED") -> str:
+        package = bucket.tree / "main"
+        package.mkdir(exist_ok=True)
+        text = WAITING.format(version=version, gate=str(gate.path), schedule=schedule)
+        (package / "__init__.py").write_text(text, encoding="utf-8")
+        return bucket.publish()
+
+    one = release("one", "RUNNING")
+    webserver = start("webserver", max_concurrent_runs=1)
+    webserver.wait_release(one)
+    wait_for("the assets in the UI", lambda: "blocker" in _assets(webserver))
+    blocker = webserver.ui.launch("main", assets=["blocker"])
+    daemon = start("daemon", max_concurrent_runs=1)
+    daemon.wait_release(one)
+    wait_for("the queue to be full", lambda: webserver.ui.run_status(blocker) == "STARTED")
+    clicked = webserver.ui.launch("main", assets=["made_by_sensor"])
+    backfill = {"assetSelection": [{"path": ["part"]}], "partitionNames": ["a", "b"]}
+    launched = webserver.ui.query(_BACKFILL, params=backfill)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+    def by_origin() -> dict[str, list[str]]:
+        """Return the ids of the queued runs by what has created them."""
+        found: dict[str, list[str]] = {}
+        for run in webserver.ui.query(_RUNS)["runsOrError"]["results"]:
+            tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+            for key in ("dagster/sensor_name", "dagster/schedule_name", "dagster/backfill"):
+                if key in tags and run["status"] == "QUEUED":
+                    found.setdefault(key, []).append(run["runId"])
+        return found
+
+    queued = wait_for(
+        "runs of sensor, schedule and backfill in the queue",
+        by_origin,
+        until=lambda found: len(found) == 3 and len(found["dagster/backfill"]) == 2,
+    )
+    runs = [clicked, *(run for found in queued.values() for run in found)]
+    two = release("two")
+    for task in (webserver, daemon):
+        task.wait_release(two)
+    shutil.rmtree(bucket.tree / "main")
+    (bucket.tree / "other").mkdir()
+    (bucket.tree / "other/__init__.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+    three = bucket.publish()
+    for task in (webserver, daemon):
+        task.wait_release(three)
+    # The blocker's task goes, and with it release one from the disk; its successor has to fetch it again.
+    daemon.stop()
+    successor = start("daemon", max_concurrent_runs=1)
+    successor.wait_release(three)
+    assert webserver.ui.wait_run(blocker) == "FAILURE"
+    for run in runs:
+        assert webserver.ui.wait_run(run) == "SUCCESS", webserver.ui.run_events(run)
+        assert set(webserver.ui.materialization_texts(run).values()) == {"one"}
+    tags = {run["runId"]: run["tags"] for run in webserver.ui.query(_RUNS)["runsOrError"]["results"]}
+    for run in runs:
+        assert {"key": "dagster_ecs/release", "value": one} in tags[run]
+
+
+def test_run_whose_release_is_gone_says_so(bucket: Bucket, start: Start, gate: Gate) -> None:
+    one = publish(bucket, gate, "one", "in_process_executor")
+    webserver = start("webserver")
+    webserver.wait_release(one)
+    wait_for("the assets in the UI", lambda: _assets(webserver) == {"first", "second"})
+    run = webserver.ui.launch("main", assets=["first", "second"])
+    two = publish(bucket, gate, "two", "in_process_executor")
+    for version in bucket.s3.list_object_versions(Bucket=bucket.name, Prefix=f"releases/{one}.json")["Versions"]:
+        bucket.s3.delete_object(Bucket=bucket.name, Key=version["Key"], VersionId=version["VersionId"])
+    daemon = start("daemon")
+    daemon.wait_release(two)
+    assert webserver.ui.wait_run(run) == "FAILURE"
+    messages = "\n".join(event.get("message") or "" for event in webserver.ui.run_events(run))
+    assert "after 3 attempts" in messages, "Dagster tries again before it gives up"
+
+
+def test_terminate_reaches_a_run_in_another_task(bucket: Bucket, start: Start, gate: Gate) -> None:
+    release = publish(bucket, gate, "one", "in_process_executor")
+    webserver, daemon = start("webserver"), start("daemon")
+    for task in (webserver, daemon):
+        task.wait_release(release)
+    run = launch(webserver, gate)
+    answer = webserver.ui.query("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run)
+    assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    assert webserver.ui.wait_run(run) == "CANCELED"
+    wait_for("the process to end", lambda: not psutil.pid_exists(gate.pid()))
+
+
+def test_run_whose_process_or_task_is_killed_is_recorded_as_failed(bucket: Bucket, start: Start, gate: Gate) -> None:
+    """As by the kernel when memory runs out, and as by ECS when a task is lost."""
+    release = publish(bucket, gate, "one", "in_process_executor")
+    webserver, daemon = start("webserver"), start("daemon")
+    for task in (webserver, daemon):
+        task.wait_release(release)
+    run = launch(webserver, gate)
+    os.kill(gate.pid(), signal.SIGKILL)
+    assert webserver.ui.wait_run(run) == "FAILURE"
+    assert any("ran out of memory" in (event.get("message") or "") for event in webserver.ui.run_events(run))
+    gate.forget()
+    run = launch(webserver, gate)
+    daemon.clean_up()
+    start("daemon").wait_release(release)
+    assert webserver.ui.wait_run(run) == "FAILURE"
+    assert any("is gone" in (event.get("message") or "") for event in webserver.ui.run_events(run))
 
 
 def _assets(task: Task) -> frozenset[str]:

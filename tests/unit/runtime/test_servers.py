@@ -39,7 +39,7 @@ def code_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[se
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "left-over.sock").touch()
-    found = servers.CodeServers(run_dir, os.environ, canary_seconds=30, stopping=threading.Event())
+    found = servers.CodeServers(run_dir, os.environ, canary_seconds=30, hang_seconds=20, stopping=threading.Event())
     assert not list(run_dir.iterdir()), "what an earlier life left is removed"
     yield found
     found.end(time.monotonic() + 5)
@@ -59,7 +59,7 @@ def tend_until_gone(code_servers: servers.CodeServers, release: str) -> None:
     deadline = time.monotonic() + 20
     while release in code_servers.releases():
         assert time.monotonic() < deadline
-        code_servers.tend()
+        code_servers.tend(lambda: None)
         time.sleep(0.02)
 
 
@@ -71,7 +71,7 @@ def test_replaced_server_ends_when_its_last_call_has(code_servers: servers.CodeS
     call.connect(str(children.stable_socket(tmp_path / "run", "main")))
     take(code_servers, new, tmp_path)
     for _ in range(5):
-        assert not code_servers.tend()
+        assert not code_servers.tend(lambda: None)
     assert code_servers.releases() == {old.id, new.id}, "a call is under way"
     call.close()
     tend_until_gone(code_servers, old.id)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Buffer, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import NotModifiedError
 from obstore.store import S3Store
 
 from .manifest import (
+    MAX_DOCUMENT_BYTES,
     FileEntry,
     Manifest,
     ManifestError,
@@ -25,10 +28,39 @@ from .manifest import (
 from .settings import Settings
 
 _PIECE_BYTES = 1024 * 1024
+_POINTER_BYTES = 64 * 1024
+"""Most of what is read of a pointer, which has some 300 bytes; the author is the only text in it that can be long."""
+
+_HINTS = {
+    "AccessDenied": "the task's role or user needs s3:GetObject, s3:GetObjectVersion and s3:ListBucket: run site.yml",
+    "InvalidAccessKeyId": "the keys were revoked or replaced: force a new deployment, new tasks get the present ones",
+    "SignatureDoesNotMatch": "the secret key is wrong or was replaced: force a new deployment",
+    "ExpiredToken": "the task's credentials have expired and were not renewed: stop the task, ECS starts another",
+    "RequestTimeTooSkewed": "the clock of the machine that this task runs on is wrong",
+    "NoSuchBucket": "run site.yml to make it and deploy again, or correct DAGSTER_S3_BUCKET",
+    "NoSuchVersion": "this version was deleted or has expired: publish again",
+    "NoSuchKey": "publish again",
+}
+"""What to do, by S3's error code; the codes are those of "Error responses" in the Amazon S3 API Reference."""
+
+_BROKEN_CONNECTION = {
+    "ConnectionRefused": "the connection is refused",
+    "dns error": "its name cannot be resolved",
+    "TimedOut": "no answer, or not all of it, in time (DAGSTER_S3_TIMEOUT_SECONDS)",
+    "IncompleteMessage": "the connection was closed before all of the answer had come",
+    "UnexpectedEof": "the connection was closed before all of the answer had come",
+    "ConnectionReset": "the connection was reset",
+    "Parse(": "the answer is not HTTP",
+}
+"""What went wrong below HTTP, by what obstore's description of the error contains."""
 
 
 class SyncError(RuntimeError):
     """S3 could not be read, or what it holds is not a release; worth another try later."""
+
+
+class UnusableError(SyncError):
+    """S3 was read, and what it holds cannot be used: the way to S3 is not the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +86,19 @@ class ReleaseBucket:
         options: dict[str, Any] = {"region": settings.region} if settings.region else {}
         if settings.endpoint_url:
             options["endpoint"] = settings.endpoint_url
-        client: dict[str, Any] = {"timeout": timedelta(seconds=30), "connect_timeout": timedelta(seconds=5)}
+        # A request ends after the whole time, and after a third of it without a byte; a silent one is sent twice.
+        whole = timedelta(seconds=settings.s3_timeout_seconds)
+        client: dict[str, Any] = {
+            "timeout": whole,
+            "read_timeout": whole / 3,
+            "connect_timeout": min(whole / 3, timedelta(seconds=5)),
+        }
         if settings.endpoint_url and settings.endpoint_url.startswith("http://"):
             client["allow_http"] = True
         self._store = S3Store(
             settings.bucket,
             client_options=client,
-            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
+            retry_config={"max_retries": 3, "retry_timeout": whole / 2},
             **options,
         )
 
@@ -68,52 +106,88 @@ class ReleaseBucket:
         """Ask for the pointer, with ``If-None-Match: etag``: one request, and no body while nothing changes."""
         key = pointer_key(self._prefix)
         try:
-            answer = obstore.get(self._store, key, options={"if_none_match": etag} if etag else None)
-            body = bytes(answer.bytes())
+            body, found = self._document(key, _POINTER_BYTES, {"if_none_match": etag} if etag else None)
         except NotModifiedError:
             return Poll(False, None, etag)
-        except FileNotFoundError:
-            return Poll(etag is not None, None, None)
+        except FileNotFoundError as error:
+            if _code(error) == "NoSuchKey":
+                return Poll(etag is not None, None, None)
+            raise self._failure(key, None, error) from error
+        except SyncError:
+            raise
         except Exception as error:
             raise self._failure(key, None, error) from error
         try:
-            return Poll(True, parse_pointer(body), answer.meta["e_tag"])
+            return Poll(True, parse_pointer(body), found)
         except ManifestError as error:
-            raise SyncError(f"s3://{self.name}/{key}: {error}") from error
+            raise UnusableError(f"s3://{self.name}/{key}: {error}") from error
 
     def manifest(self, release: str, version_id: str | None) -> Manifest:
         """Return the manifest of a release, pinned to a version where one is known."""
         key = manifest_key(self._prefix, release)
-        body = self._get(key, version_id)
         try:
+            body, _ = self._document(key, MAX_DOCUMENT_BYTES, {"version": version_id} if version_id else None)
             found = parse_manifest(body)
+        except SyncError:
+            raise
         except ManifestError as error:
-            raise SyncError(f"s3://{self.name}/{key}: {error}") from error
+            raise UnusableError(f"s3://{self.name}/{key}: {error}") from error
+        except Exception as error:
+            raise self._failure(key, version_id, error) from error
         if found.id != release:
-            raise SyncError(f"s3://{self.name}/{key} holds the manifest of release {found.id}")
+            raise UnusableError(f"s3://{self.name}/{key} holds the manifest of release {found.id}")
         return found
 
     def file(self, entry: FileEntry) -> Iterator[Buffer]:
-        """Yield the content of one pinned file in pieces of about a megabyte."""
+        """Yield the content of one pinned file in pieces of about a megabyte; nothing of one of another size."""
         key = file_key(self._prefix, entry.path)
         try:
             answer = obstore.get(self._store, key, options={"version": entry.version_id})
-            yield from answer.stream(min_chunk_size=_PIECE_BYTES)
+            if answer.meta["size"] == entry.size:
+                yield from answer.stream(min_chunk_size=_PIECE_BYTES)
+                return
         except Exception as error:
             raise self._failure(key, entry.version_id, error) from error
+        raise UnusableError(
+            f"s3://{self.name}/{key} (version {entry.version_id}) has {answer.meta['size']} bytes, "
+            f"its manifest says {entry.size}"
+        )
 
-    def _get(self, key: str, version_id: str | None) -> bytes:
-        try:
-            options = {"version": version_id} if version_id else None
-            return bytes(obstore.get(self._store, key, options=options).bytes())
-        except Exception as error:
-            raise self._failure(key, version_id, error) from error
+    def _document(self, key: str, limit: int, options: dict[str, str] | None) -> tuple[bytes, str | None]:
+        """Return body and ETag of an object, unless it is longer than ``limit``: then not a byte of it is read."""
+        answer = obstore.get(self._store, key, options=options)
+        if answer.meta["size"] > limit:
+            raise UnusableError(
+                f"s3://{self.name}/{key} has {answer.meta['size']} bytes, at most {limit} are read: "
+                "it was not written by this program; publish again"
+            )
+        return bytes(answer.bytes()), answer.meta["e_tag"]
 
     def _failure(self, key: str, version_id: str | None, error: Exception) -> SyncError:
         pinned = f" (version {version_id})" if version_id else ""
-        return SyncError(f"s3://{self.name}/{key}{pinned} cannot be read: {_short(error)}")
+        kind = UnusableError if _code(error) in ("NoSuchKey", "NoSuchVersion") else SyncError
+        return kind(f"s3://{self.name}/{key}{pinned} cannot be read: {_explain(error)}")
 
 
-def _short(error: Exception) -> str:
-    """Return an error on one line, without the program's internals that obstore appends."""
-    return " ".join(str(error).partition("Debug source:")[0].split())[:500]
+def _code(error: Exception) -> str | None:
+    """Return the code of S3's error document; only S3 sends one, whatever else may answer in its place."""
+    found = re.search(r"<Code>(\w+)</Code>", str(error))
+    return found.group(1) if found else None
+
+
+def _explain(error: Exception) -> str:
+    """Return what happened, and what to do about it, in one line; obstore's texts are long and full of internals."""
+    message, _, internals = str(error).partition("Debug source:")
+    url = re.search(r"Error performing GET (\S+)", message)
+    host = urlsplit(url.group(1)).netloc if url else "S3"
+    if status := re.search(r"status code: (\d{3})", message):
+        code, said = _code(error), re.search(r"<Message>(.*?)</Message>", message)
+        answer = f"{host} answers {status.group(1)}"
+        if code is None:
+            return f"{answer} without an error code of S3: is something else, such as a web proxy, in its place?"
+        answer += f" {code}" + (f" ({said.group(1)[:200].rstrip('.')})" if said else "")
+        return answer + (f": {_HINTS[code]}" if code in _HINTS else "")
+    for sign, reason in _BROKEN_CONNECTION.items():
+        if sign in internals:
+            return f"{host}: {reason}"
+    return " ".join(message.split())[:500]

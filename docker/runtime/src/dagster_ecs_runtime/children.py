@@ -23,6 +23,11 @@ _TAIL_LINES = 60
 _LONGEST_LINE = 16 * 1024
 """Bytes; a longer line is passed on in pieces, so that no output can fill the memory."""
 
+SERVER_OOM_SCORE = 400
+RUN_OOM_SCORE = 600
+"""oom_score_adj of proc(5): when the memory of the task is used up, the kernel ends a run or the code server that has
+taken it, which are started again or recorded, before webserver, daemon and supervisor."""
+
 _own: set[int] = set()
 _own_lock = threading.Lock()
 
@@ -54,7 +59,9 @@ def reap_orphans() -> None:
 class Child:
     """A process group. Its output is passed on line by line; the last lines are kept for the error report."""
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path, *, oom_score: int = 0
+    ) -> None:
         self.name = name
         self.started = time.monotonic()
         self.asked_to_end = False
@@ -70,6 +77,9 @@ class Child:
                 process_group=0,  # of its own, in the session of the task, by which a task runner can find it
             )
             _own.add(self._process.pid)
+        if oom_score:
+            with contextlib.suppress(OSError):  # macOS, or the process has ended already
+                Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(oom_score), encoding="ascii")
         self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
         self._reader = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
         self._reader.start()
@@ -91,11 +101,14 @@ class Child:
             self._reader.join(2)
         return "\n".join(self._tail)
 
-    def terminate(self) -> None:
-        """Ask the process, not its group, to end: its own children may be runs that it waits for.
+    def interrupt(self) -> None:
+        """Do to the process, not to its group, what Ctrl-C does."""
+        if self.exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGINT)
 
-        It is asked once only: a second SIGTERM makes a code server leave its runs alone.
-        """
+    def terminate(self) -> None:
+        """Ask the process, not its group, to end; once only."""
         if not self.asked_to_end and self.exit_code() is None:
             self.asked_to_end = True
             with contextlib.suppress(ProcessLookupError):
@@ -110,7 +123,7 @@ class Child:
         return True
 
     def members(self) -> list[int]:
-        """Return the pids of the other live processes of the group: runs and their steps, in a code server's.
+        """Return the pids of the other live processes of the group: its steps, in that of a run.
 
         Found in /proc; where that does not exist (macOS) none are known.
         """
@@ -165,9 +178,9 @@ class CodeServer(Child):
                 *("--working-directory", str(directory), "--module-name", location.module),
                 *("--location-name", location.name, "--log-level", "warning", "--inject-env-vars-from-instance"),
             ],
-            # Dagster puts sys.path back after loading; late imports, run workers and steps need PYTHONPATH.
-            {**env, "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"},
+            environment_of_release(env, directory),
             directory,
+            oom_score=SERVER_OOM_SCORE,
         )
 
     def accepts(self) -> bool:
@@ -205,6 +218,16 @@ def point_to(link: Path, target: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.rename(link)
+
+
+def environment_of_release(env: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Return the environment for code of the release in ``directory``.
+
+    Dagster puts sys.path back after loading; late imports and the processes of steps need PYTHONPATH.
+    """
+    inherited = env.get("PYTHONPATH")
+    path = f"{directory}:{inherited}" if inherited else str(directory)
+    return {**env, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _socket_path(run_dir: Path, name: str) -> Path:

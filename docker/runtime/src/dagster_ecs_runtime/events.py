@@ -15,6 +15,7 @@ METRICS = (
     ("sync_failures", "Count"),
     ("swap_seconds", "Seconds"),
     ("canary_rejections", "Count"),
+    ("server_restarts", "Count"),
 )
 """Names and units of the metrics in every release_state line."""
 

@@ -1,14 +1,16 @@
-"""The code servers of a task: started as a set, switched as a set, restarted when they die, retired with care."""
+"""The code servers of a task: started as a set, switched as a set, restarted when they die or hang, retired with care.
+
+Runs are not among their children (see runs.py), so that a server may be ended at any time.
+"""
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import events
+from . import events, ping
 from .bucket import SyncError
 from .children import CodeServer, point_to, stable_socket
 from .manifest import CodeLocation, Manifest
@@ -19,13 +21,16 @@ _LONGEST_BACK_OFF = 60
 _NOTICE_SECONDS = 2
 """Dagster's clients ask for the server's id every second (WATCH_INTERVAL in dagster/_grpc/server_watcher.py)."""
 
-_DRAIN_SECONDS = 10
-_DRAIN_SECONDS_WITH_RUNS = 60
+_DRAIN_SECONDS = 60
 """How long a server that was replaced is left alone while a call to it is under way.
 
-gRPC sends new calls over a connection that a long call keeps open, and a server that was told to end refuses to start
-runs until its own have ended. 60 s is Dagster's limit for a call (DEFAULT_GRPC_TIMEOUT in dagster/_grpc/client.py).
+It is Dagster's limit for a call (DEFAULT_GRPC_TIMEOUT in dagster/_grpc/client.py).
 """
+_GRACE_SECONDS = 30
+"""A server that was asked to end, and has not by then, is killed."""
+
+_PING_SECONDS = 5
+"""Between two questions to a server whether it still answers."""
 
 
 class CanaryError(RuntimeError):
@@ -37,20 +42,28 @@ class CanaryError(RuntimeError):
 
 
 class CodeServers:
-    """All code servers of one task: the active one of each location, and those that only finish their runs."""
+    """All code servers of one task: the active one of each location, and those that only finish their calls."""
 
     def __init__(
-        self, run_dir: Path, env: Mapping[str, str], *, canary_seconds: float, stopping: threading.Event
+        self,
+        run_dir: Path,
+        env: Mapping[str, str],
+        *,
+        canary_seconds: float,
+        hang_seconds: float,
+        stopping: threading.Event,
     ) -> None:
         self._run_dir, self._env = run_dir, env
-        self._canary_seconds, self._stopping = canary_seconds, stopping
+        self._canary_seconds, self._hang_seconds, self._stopping = canary_seconds, hang_seconds, stopping
         self.locations: tuple[CodeLocation, ...] = ()
         self._directory = Path("/")
         self._active: dict[str, CodeServer] = {}
         self._starting: list[CodeServer] = []
         self._retired: dict[CodeServer, float] = {}
-        """Replaced or crashed servers, and since when (monotonic)."""
+        """Replaced servers, and since when (monotonic)."""
         self._restarts: dict[str, int] = {}
+        self.restarts = 0
+        """All restarts of servers that had died or hung."""
         for left_over in (*run_dir.glob("*.sock"), *run_dir.glob("*.new")):
             left_over.unlink()
 
@@ -92,8 +105,7 @@ class CodeServers:
             return {server.location: server for server in self._starting}
         except BaseException:
             for server in self._starting:
-                server.kill_group()
-                server.remove_socket()
+                _bury(server)
             raise
         finally:
             self._starting = []
@@ -110,42 +122,54 @@ class CodeServers:
                 stable_socket(self._run_dir, name).unlink(missing_ok=True)
             self._retired[server] = time.monotonic()
 
-    def tend(self) -> bool:
-        """Restart what died, end what nobody uses any more; return whether a retired server is gone."""
+    def tend(self, repair: Callable[[], None]) -> bool:
+        """Restart what died, end what nobody uses any more; return whether a retired server is gone.
+
+        ``repair`` is called before a restart: the server may have died of damage to the release's directory.
+        """
         for location in self.locations:
-            self._restart_if_dead(location)
+            self._restart_if_dead(location, repair)
         before = len(self._retired)
         for server, since in list(self._retired.items()):
+            waited = time.monotonic() - since
             if server.exit_code() is None:
-                self._end_when_drained(server, time.monotonic() - since)
-            elif not server.members():  # runs of a server that crashed are on their own, and may still finish
-                server.remove_socket()
+                self._end_when_drained(server, waited)
+            if server.exit_code() is not None or waited > _DRAIN_SECONDS + _GRACE_SECONDS:
+                _bury(server)
                 del self._retired[server]
         return len(self._retired) < before
 
-    def end(self, deadline: float) -> None:
-        """End all servers until ``deadline`` (monotonic).
+    def watch(self) -> None:
+        """Kill servers that hang, until told to stop; ``tend`` starts others. Runs in a thread of its own.
 
-        Half of the time is for runs to finish by themselves. Then they are interrupted as by Ctrl-C, and at last
-        killed, while their server is still there to record that they failed: nobody else would.
+        A server counts once it has answered for the first time: how long it may take to load is the canary's affair.
         """
+        answered: dict[CodeServer, float] = {}
+        while not self._stopping.wait(_PING_SECONDS):
+            servers = list(self._active.values())
+            answered = {server: answered[server] for server in servers if server in answered}
+            for server in servers:
+                if ping.answers(server.socket, _PING_SECONDS):
+                    answered[server] = time.monotonic()
+                elif server in answered and time.monotonic() - answered[server] > self._hang_seconds:
+                    events.emit("code_server_hangs", location=server.location, seconds=self._hang_seconds)
+                    server.kill_group()
+                    del answered[server]
+
+    def end(self, deadline: float) -> None:
+        """End all servers until ``deadline`` (monotonic)."""
         servers = [*self._active.values(), *self._retired, *self._starting]
         for server in servers:
             server.terminate()
-        left = max(0.0, deadline - time.monotonic())
-        for until, number in ((deadline - left / 2, signal.SIGINT), (deadline - left / 6, signal.SIGKILL)):
-            _wait(servers, until)
-            for server in servers:
-                server.signal_members(number)
-        _wait(servers, deadline)
         for server in servers:
-            server.kill_group()
-            server.remove_socket()
+            server.wait(deadline - time.monotonic())
+        for server in servers:
+            _bury(server)
 
     def _new(self, location: CodeLocation, release: str, directory: Path) -> CodeServer:
         return CodeServer(location, release, directory, run_dir=self._run_dir, env=self._env)
 
-    def _restart_if_dead(self, location: CodeLocation) -> None:
+    def _restart_if_dead(self, location: CodeLocation, repair: Callable[[], None]) -> None:
         dead = self._active[location.name]
         if dead.exit_code() is None:
             return
@@ -153,29 +177,31 @@ class CodeServers:
         if time.monotonic() - dead.started < min(_LONGEST_BACK_OFF, 2**restarts):
             return
         self._restarts[location.name] = restarts + 1
+        self.restarts += 1
         events.emit(
             "code_server_restart",
             location=location.name,
             exit_code=dead.exit_code(),
             tail=dead.tail()[-_ERROR_CHARACTERS:],
         )
+        _bury(dead)
+        repair()
         fresh = self._new(location, dead.release, self._directory)
         self._active[location.name] = fresh
-        self._retired[dead] = time.monotonic()
         # Pointed to at once: until it accepts, clients see what they see anyway, a server that is not there.
         point_to(stable_socket(self._run_dir, location.name), fresh.socket)
 
     @staticmethod
     def _end_when_drained(server: CodeServer, waited: float) -> None:
-        """Ask a replaced server to end; it stays until the runs in its subprocesses have ended."""
-        limit = _DRAIN_SECONDS_WITH_RUNS if server.members() else _DRAIN_SECONDS
-        if not server.asked_to_end and waited > _NOTICE_SECONDS and (waited > limit or not server.connections()):
+        """Ask a replaced server to end, once the clients have turned to the new one and no call is under way."""
+        if waited > _NOTICE_SECONDS and (waited > _DRAIN_SECONDS or not server.connections()):
             server.terminate()
 
 
-def _wait(servers: list[CodeServer], until: float) -> None:
-    for server in servers:
-        server.wait(until - time.monotonic())
+def _bury(server: CodeServer) -> None:
+    """End what is left of a server, and what its code has started beside it."""
+    server.kill_group()
+    server.remove_socket()
 
 
 def _why(server: CodeServer, what: str) -> str:

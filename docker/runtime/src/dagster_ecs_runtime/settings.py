@@ -18,6 +18,9 @@ SERVICES = ("webserver", "daemon")
 STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Injected S3 credentials. They are for the poller: in a child's environment they would outrank the task role."""
 
+RUN_DIR = "/run/dagster"
+"""Where the sockets of a task are, unless DAGSTER_RUN_DIR names another place."""
+
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,61}[a-z0-9]?")
 _LONGEST_SOCKET_PATH = 107
 """Bytes: unix(7)."""
@@ -45,8 +48,10 @@ class Settings:
     webserver_port: int
     health_port: int
     poll_seconds: float
+    s3_timeout_seconds: float
     stale_seconds: float
     canary_seconds: float
+    hang_seconds: float
     stop_seconds: float
     environment: str
     task_id: str
@@ -72,8 +77,10 @@ def read(service: str, env: Mapping[str, str] = os.environ) -> Settings:
         webserver_port=_port(env, "DAGSTER_WEBSERVER_PORT", 3000),
         health_port=_port(env, "DAGSTER_HEALTH_PORT", 8080),
         poll_seconds=_number(env, "DAGSTER_POLL_SECONDS", 10, 0.1),
+        s3_timeout_seconds=_number(env, "DAGSTER_S3_TIMEOUT_SECONDS", 30, 1),
         stale_seconds=_number(env, "DAGSTER_STALE_SECONDS", 900, 1),
         canary_seconds=_number(env, "DAGSTER_CANARY_SECONDS", 180, 1),
+        hang_seconds=_number(env, "DAGSTER_HANG_SECONDS", 20, 1),
         stop_seconds=_number(env, "DAGSTER_STOP_SECONDS", 25, 1),
         environment=env.get("DAGSTER_ENVIRONMENT", ""),
         task_id=_task_id(env),
@@ -83,6 +90,14 @@ def read(service: str, env: Mapping[str, str] = os.environ) -> Settings:
 def child_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for Dagster's processes: ours without the injected S3 keys."""
     return {name: value for name, value in env.items() if name not in STATIC_KEYS}
+
+
+def runs_socket(run_dir: Path | None = None) -> Path:
+    """Return the socket at which the supervisor starts runs; Dagster's processes find it by their environment.
+
+    No code location's socket ends like it.
+    """
+    return (run_dir or Path(os.environ.get("DAGSTER_RUN_DIR") or RUN_DIR)) / "runs.socket"
 
 
 def _bucket(env: Mapping[str, str]) -> str:
@@ -115,12 +130,12 @@ def _check_credentials(env: Mapping[str, str]) -> None:
 
 
 def _run_dir(env: Mapping[str, str]) -> Path:
-    path = _path(env, "DAGSTER_RUN_DIR", "/run/dagster")
+    path = _path(env, "DAGSTER_RUN_DIR", RUN_DIR)
     longest = _LONGEST_SOCKET_PATH - len(f"/{'x' * MAX_LOCATION_NAME}.sock")
     if len(os.fsencode(path)) > longest:
         raise SettingsError(
             f"DAGSTER_RUN_DIR={str(path)!r} is longer than {longest} bytes: the paths of the Unix sockets in it would "
-            f"exceed {_LONGEST_SOCKET_PATH} bytes. Choose a shorter one, as in DAGSTER_RUN_DIR=/run/dagster"
+            f"exceed {_LONGEST_SOCKET_PATH} bytes. Choose a shorter one, as in DAGSTER_RUN_DIR={RUN_DIR}"
         )
     return path
 

@@ -30,12 +30,15 @@ class State:
     started: float = field(default_factory=time.monotonic)
     sync_failures: int = 0
     canary_rejections: int = 0
+    server_restarts: int = 0
     server_pids: dict[str, int] = field(default_factory=dict)
     main_pid: int | None = None
     main_answers: bool = False
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
+        self._emitted: dict[str, int] = {}
+        """Counts as they were in the last log line."""
 
     def change(self) -> threading.RLock:
         """Return the lock to hold while changing several fields together."""
@@ -90,11 +93,29 @@ class State:
                 "target": self.target,
                 "previous": self.previous,
                 "rejected": self.rejected,
-                "error": self.error,
+                "error": self._problem(),
                 "serving_since": events.timestamp(self.serving_since) if self.serving_since else None,
                 "release_age_seconds": None if age is None else round(age, 3),
                 "sync_age_seconds": round(self.sync_age(), 3),
                 "swap_seconds": self.swap_seconds,
                 "sync_failures": self.sync_failures,
                 "canary_rejections": self.canary_rejections,
+                "server_restarts": self.server_restarts,
             }
+
+    def emit(self) -> None:
+        """Write the state as a log line. Its counts are those since the last line: CloudWatch adds them up."""
+        with self._lock:
+            fields = self.report()
+            for name, unit in events.METRICS:
+                if unit == "Count":
+                    total = fields[name]
+                    fields[name] -= self._emitted.get(name, 0)
+                    self._emitted[name] = total
+            events.emit_state(fields)
+
+    def _problem(self) -> str | None:
+        """Return the last error, or why S3 has not been read although no request has failed."""
+        if self.error is None and not self.fresh() and self.status() == "stale":
+            return f"S3 was last read {self.sync_age():.0f} s ago, and the next request is still under way"
+        return self.error

@@ -93,7 +93,7 @@ class Supervisor:
     def _beat(self) -> None:
         if time.monotonic() >= self._next_heartbeat:
             self._next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
-            events.emit_state(self._state.report())
+            self._state.emit()
 
     # -- webserver or daemon
 
@@ -199,7 +199,7 @@ class Supervisor:
         if self._main is not None:
             self._main.terminate()
         syncer.join(max(0.0, min(5.0, deadline - time.monotonic())))
-        syncer.end_servers(deadline - 2)
+        syncer.end_children(deadline - 2)
         if self._main is not None:
             self._main.wait(deadline - time.monotonic())
             self._main.kill_group()

@@ -8,11 +8,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from . import events, manifest, workspace
 from .bucket import ReleaseBucket, SyncError
 from .children import stable_socket
 from .releases import Releases
+from .runs import Runs
 from .servers import CanaryError, CodeServers
 from .settings import Settings, child_environment
 from .state import State
@@ -40,8 +42,14 @@ class Syncer(threading.Thread):
             settings.run_dir,
             child_environment(),
             canary_seconds=settings.canary_seconds,
+            hang_seconds=settings.hang_seconds,
             stopping=self._stopping,
         )
+        self._disk = threading.Lock()
+        """Held while the releases on disk change: runs may need one fetched beside a swap."""
+        self._runs = Runs(settings.run_dir, child_environment(), self._directory_of)
+        self._serving: manifest.Manifest | None = None
+        self._collect_due = False
         self._etag: str | None = None
         self._pointer: manifest.Pointer | None = None
         self._canary_failures = 0
@@ -51,6 +59,7 @@ class Syncer(threading.Thread):
 
     def run(self) -> None:
         """Poll until told to stop."""
+        threading.Thread(target=self._servers.watch, name="watch", daemon=True).start()
         failures = 0
         while not self._stopping.is_set():
             error = self._attempt()
@@ -59,16 +68,17 @@ class Syncer(threading.Thread):
                 with self._state.change():
                     self._state.error = error
                     self._state.sync_failures += 1
-                self._report()
+                self._state.emit()
             seconds = self._settings.poll_seconds * 2 ** min(failures, 8)
             self._wait(min(seconds, max(_LONGEST_BACK_OFF, self._settings.poll_seconds)))
 
     def stop(self) -> None:
-        """Tell the thread to end; the servers are left to ``end_servers``."""
+        """Tell the thread to end; servers and runs are left to ``end_children``."""
         self._stopping.set()
 
-    def end_servers(self, deadline: float) -> None:
-        """End all code servers: politely until ``deadline`` (monotonic), then with everything they started."""
+    def end_children(self, deadline: float) -> None:
+        """End all runs and code servers: politely until ``deadline`` (monotonic), then with all they started."""
+        self._runs.end(deadline - 2)
         self._servers.end(deadline)
 
     def _attempt(self) -> str | None:
@@ -106,7 +116,7 @@ class Syncer(threading.Thread):
             with self._state.change():
                 self._state.error = None
             if found.changed:
-                self._report()
+                self._state.emit()
         elif pointer.release != self._state.rejected or time.monotonic() >= self._retry_at:
             self._follow(pointer)
         self._first_sync_done()
@@ -123,7 +133,7 @@ class Syncer(threading.Thread):
             with self._state.change():
                 self._state.rejected, self._state.error = pointer.release, str(error)
                 self._state.canary_rejections += 1
-            self._report()
+            self._state.emit()
             self._fall_back(pointer)
         except SyncError:
             if self._fall_back(pointer):
@@ -132,7 +142,7 @@ class Syncer(threading.Thread):
         else:
             with self._state.change():
                 self._state.error = self._state.rejected = None
-            self._report()
+            self._state.emit()
 
     def _fall_back(self, pointer: manifest.Pointer) -> bool:
         """Serve an older release where none is served: a replaced task must not go down because of a DAG."""
@@ -146,7 +156,7 @@ class Syncer(threading.Thread):
             except (CanaryError, SyncError) as error:
                 events.emit("fall_back_failed", release=release, error=str(error))
             else:
-                self._report()
+                self._state.emit()
                 return True
         return False
 
@@ -167,7 +177,7 @@ class Syncer(threading.Thread):
         workspace.write(self._workspace({each.name for each in self._servers.locations}), self._settings.home)
         with self._state.change():
             self._state.first_sync_done = True
-        self._report()
+        self._state.emit()
 
     # -- a swap
 
@@ -176,15 +186,17 @@ class Syncer(threading.Thread):
         began = time.monotonic()
         with self._state.change():
             self._state.swapping = True
-        self._report()
+        self._state.emit()
         try:
             wanted = self._bucket.manifest(release, version_id)
-            directory = self._releases.fetch(wanted, self._stopping.is_set)
+            with self._disk:
+                directory = self._releases.fetch(wanted, self._stopping.is_set)
             names = {each.name for each in wanted.locations}
             changed = names != {each.name for each in self._servers.locations}
             document = self._workspace(names) if changed else ""
             servers = self._servers.start(wanted, directory, self._tend)
             self._servers.switch(wanted, directory, servers)
+            self._serving = wanted
         finally:
             with self._state.change():
                 self._state.swapping = False
@@ -195,7 +207,7 @@ class Syncer(threading.Thread):
             self._state.previous, self._state.release = self._state.release, release
             self._state.serving_since = events.now()
             self._state.swap_seconds = round(time.monotonic() - began, 3)
-            self._state.server_pids = self._servers.pids()
+            self._state.server_pids = self._servers.pids() | self._runs.pids()
         self._remember(release, version_id)
         self._collect()
 
@@ -221,15 +233,43 @@ class Syncer(threading.Thread):
     # -- servers and directories
 
     def _tend(self) -> None:
-        if self._servers.tend():
+        gone = self._servers.tend(self._repair)
+        gone = self._runs.tend() or gone
+        if gone or self._collect_due:
             self._collect()
         with self._state.change():
-            self._state.server_pids = self._servers.pids()
+            self._state.server_pids = self._servers.pids() | self._runs.pids()
+            self._state.server_restarts = self._servers.restarts
+
+    def _directory_of(self, release: str) -> Path:
+        """Return the directory of a release for a run, fetched where it is not on the disk; raise SyncError."""
+        with self._disk:
+            directory = self._releases.path(release)
+            if release in self._servers.releases() and directory.is_dir():
+                return directory
+            return self._releases.fetch(self._bucket.manifest(release, None), self._stopping.is_set)
+
+    def _repair(self) -> None:
+        """Put the release that is served right on the disk: files may have been damaged or removed."""
+        if self._serving is None:
+            return
+        try:
+            with self._disk:
+                self._releases.fetch(self._serving, self._stopping.is_set)
+        except SyncError as error:
+            events.emit("repair_failed", release=self._serving.id, error=str(error))
 
     def _collect(self) -> None:
-        """Remove releases that are neither current, previous, on their way in, nor used by a live process."""
-        named = (self._state.release, self._state.previous, self._state.target)
-        self._releases.collect(self._servers.releases() | {release for release in named if release})
+        """Remove releases that are neither current, previous, on their way in, nor used by a live process.
 
-    def _report(self) -> None:
-        events.emit_state(self._state.report())
+        Put off while a release is being fetched: servers and runs must be looked after meanwhile.
+        """
+        self._collect_due = not self._disk.acquire(blocking=False)
+        if self._collect_due:
+            return
+        try:
+            named = (self._state.release, self._state.previous, self._state.target)
+            used = self._servers.releases() | self._runs.releases()
+            self._releases.collect(used | {release for release in named if release})
+        finally:
+            self._disk.release()
