@@ -33,10 +33,8 @@ run_monitoring: {enabled: true, start_timeout_seconds: 60, poll_interval_seconds
 """
 
 
-@pytest.fixture(scope="session")
-def blank_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage directory with empty SQLite databases: Dagster's processes cannot create them side by side."""
-    base = tmp_path_factory.mktemp("blank")
+def create_storage(base: Path) -> Path:
+    """Return a storage directory with empty SQLite databases: Dagster's processes cannot create them side by side."""
     (base / "dagster.yaml").write_text(INSTANCE % 4, encoding="utf-8")
     storage = base / "storage"
     storage.mkdir()
@@ -51,6 +49,12 @@ def blank_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return storage
+
+
+@pytest.fixture(scope="session")
+def blank_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage directory to copy."""
+    return create_storage(tmp_path_factory.mktemp("blank"))
 
 
 class Bucket:
@@ -72,7 +76,14 @@ class Task:
     """A running supervisor and what it says."""
 
     def __init__(
-        self, service: str, bucket: Bucket, base: Path, *, max_concurrent_runs: int = 4, **variables: str
+        self,
+        service: str,
+        bucket: Bucket,
+        base: Path,
+        *,
+        max_concurrent_runs: int = 4,
+        instance: str | None = None,
+        **variables: str,
     ) -> None:
         self.service, self.base = service, base
         self.run_dir = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
@@ -80,7 +91,7 @@ class Task:
         image.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "templates/workspace.yaml.j2", image)
         (base / "home").mkdir(exist_ok=True)
-        (base / "home/dagster.yaml").write_text(INSTANCE % max_concurrent_runs, encoding="utf-8")
+        (base / "home/dagster.yaml").write_text(instance or INSTANCE % max_concurrent_runs, encoding="utf-8")
         self.web_port, self.health_port = free_ports(2)
         self.env = {
             "PATH": f"{CONTAINER_PYTHON.parent}:{os.environ['PATH']}",
@@ -197,9 +208,9 @@ def start(bucket: Bucket, blank_storage: Path, tmp_path: Path) -> Iterator[Calla
     tasks: list[Task] = []
     shutil.copytree(blank_storage, tmp_path / "storage")
 
-    def starter(service: str, **variables: Any) -> Task:
-        base = tmp_path / f"{service}-{len(tasks)}"
-        base.mkdir()
+    def starter(service: str, base: Path | None = None, **variables: Any) -> Task:
+        base = base or tmp_path / f"{service}-{len(tasks)}"
+        base.mkdir(exist_ok=True)
         tasks.append(Task(service, bucket, base, **variables))
         return tasks[-1]
 
