@@ -68,6 +68,11 @@ molecule: ## Run the Molecule scenario `default`
 	@local/bootstrap.sh controller local container test
 	@local/test.sh molecule
 
+.PHONY: bench
+bench: ## Measure, and write docs/benchmarks.md (25 minutes); QUICK=1: a short version; ARGS="publish poll" for some
+	@local/bootstrap.sh controller container test bench
+	@.venv/test/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: lock
 lock: ## Lock all dependencies anew, newest versions that fit
 	@local/lock.sh
