@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from .dag_manifest import (
+    DEFAULT_IGNORE,
     MAX_FILE_BYTES,
     MAX_FILES,
     MAX_RELEASE_BYTES,
@@ -28,21 +29,6 @@ from .dag_manifest import (
 )
 
 IGNORE_FILE = ".dagignore"
-
-DEFAULT_IGNORE = (
-    ".*",  # .git, .venv, .env with its secrets, editors' and the operating system's files, the ignore file
-    "__pycache__/",
-    "*.py[cod]",
-    "*~",
-    "*.swp",
-    "*.tmp",
-    "*.bak",
-    "\\#*#",
-    "*.egg-info/",
-    "node_modules/",
-    "venv/",
-)
-"""What is never published unless the ignore file takes it back with a ``!`` pattern."""
 
 CHUNK_BYTES = 1024 * 1024
 """Read at a time, so that memory does not grow with the files."""

@@ -23,6 +23,21 @@ SCHEMA = 1
 ROOT_PACKAGE = "dags"
 """Name of the directory that holds the tree, on disk, in S3 and as a Python package."""
 
+DEFAULT_IGNORE = (
+    ".*",  # .git, .venv, .env with its secrets, editors' and the operating system's files, the ignore file
+    "__pycache__/",
+    "*.py[cod]",
+    "*~",
+    "*.swp",
+    "*.tmp",
+    "*.bak",
+    "\\#*#",
+    "*.egg-info/",
+    "node_modules/",
+    "venv/",
+)
+"""What is never part of a release, as lines of .gitignore, each about a single name; an ignore file may take it back."""
+
 MAX_FILE_BYTES = 32 * 1024 * 1024
 """Bytes of one file: this is code and small configuration, fetched whole by a 512 MB container."""
 
