@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import events, manifest, workspace
-from .bucket import ReleaseBucket, SyncError
+from .bucket import ReleaseBucket, SyncError, UnusableError
 from .children import stable_socket
 from .releases import Releases
 from .runs import Runs
@@ -26,6 +26,9 @@ _CANARY_ATTEMPTS = 3
 """Tries for a canary that failed outside of the release's own files: a database that is away is no broken DAG."""
 _RETRY_SECONDS = 300
 """After those tries the release counts as rejected, and is tried again now and then."""
+_POINTER_GONE = "releases/current was deleted from the bucket: the release that it named is served on; deploy again"
+_REPAIR_PATIENCE = 2
+"""Seconds that the restart of a server waits for a fetch to end, before it goes on without a look at the disk."""
 
 
 class Syncer(threading.Thread):
@@ -50,6 +53,8 @@ class Syncer(threading.Thread):
         self._runs = Runs(settings.run_dir, child_environment(), self._directory_of)
         self._serving: manifest.Manifest | None = None
         self._collect_due = False
+        self._incoming: str | None = None
+        """The release that a swap is bringing in."""
         self._etag: str | None = None
         self._pointer: manifest.Pointer | None = None
         self._canary_failures = 0
@@ -103,7 +108,15 @@ class Syncer(threading.Thread):
     # -- one poll
 
     def _sync(self) -> None:
-        found = self._bucket.poll(self._etag)
+        try:
+            found = self._patiently(lambda: self._bucket.poll(self._etag))
+        except UnusableError:
+            # S3 is there, its pointer is no good: a task that serves stays fresh, one that has nothing falls back.
+            with self._state.change():
+                self._state.last_sync = time.monotonic()
+            self._fall_back(None)
+            self._first_sync_done()
+            raise
         with self._state.change():
             self._state.last_sync = time.monotonic()
             if found.changed:
@@ -114,7 +127,8 @@ class Syncer(threading.Thread):
         pointer = self._pointer
         if pointer is None or pointer.release == self._state.release:
             with self._state.change():
-                self._state.error = None
+                gone = pointer is None and self._state.release is not None
+                self._state.error = _POINTER_GONE if gone else None
             if found.changed:
                 self._state.emit()
         elif pointer.release != self._state.rejected or time.monotonic() >= self._retry_at:
@@ -144,12 +158,15 @@ class Syncer(threading.Thread):
                 self._state.error = self._state.rejected = None
             self._state.emit()
 
-    def _fall_back(self, pointer: manifest.Pointer) -> bool:
-        """Serve an older release where none is served: a replaced task must not go down because of a DAG."""
+    def _fall_back(self, pointer: manifest.Pointer | None) -> bool:
+        """Serve an older release where none is served: a replaced task must not go down because of a DAG.
+
+        ``pointer`` is None where it cannot be used.
+        """
         if self._state.release is not None or self._stopping.is_set():
             return False
         for release, version in self._older(pointer):
-            if release == pointer.release:
+            if pointer is not None and release == pointer.release:
                 continue
             try:
                 self._take(release, version)
@@ -160,15 +177,41 @@ class Syncer(threading.Thread):
                 return True
         return False
 
-    def _older(self, pointer: manifest.Pointer) -> list[tuple[str, str | None]]:
+    def _older(self, pointer: manifest.Pointer | None) -> list[tuple[str, str | None]]:
         """Return releases that may still work, and the version ids of their manifests where known."""
         candidates: list[tuple[str, str | None]] = []
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             good = json.loads((self._settings.storage_dir / _LAST_GOOD).read_text(encoding="utf-8"))
             candidates.append((str(good["release"]), str(good["manifest_version_id"])))
-        if pointer.previous and pointer.previous not in {release for release, _ in candidates}:
-            candidates.append((pointer.previous, None))
+        previous = pointer.previous if pointer is not None else None
+        if previous and previous not in {release for release, _ in candidates}:
+            candidates.append((previous, None))
         return candidates
+
+    def _patiently[Result](self, call: Callable[[], Result]) -> Result:
+        """Return the result of a call to S3, in a thread of its own: while it waits, the servers are looked after.
+
+        Nobody waits for the thread when the task is told to stop.
+        """
+        answers: list[Result] = []
+        errors: list[Exception] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            try:
+                answers.append(call())
+            except Exception as error:
+                errors.append(error)
+            done.set()
+
+        threading.Thread(target=ask, name="ask", daemon=True).start()
+        while not done.wait(0.5):
+            if self._stopping.is_set():
+                raise SyncError("stopped while S3 was asked")
+            self._tend()
+        if errors:
+            raise errors[0]
+        return answers[0]
 
     def _first_sync_done(self) -> None:
         """From the first answer of S3 on, whatever it was, webserver or daemon may start."""
@@ -188,9 +231,8 @@ class Syncer(threading.Thread):
             self._state.swapping = True
         self._state.emit()
         try:
-            wanted = self._bucket.manifest(release, version_id)
-            with self._disk:
-                directory = self._releases.fetch(wanted, self._stopping.is_set)
+            self._incoming = release
+            wanted, directory = self._patiently(lambda: self._fetch(release, version_id))
             names = {each.name for each in wanted.locations}
             changed = names != {each.name for each in self._servers.locations}
             document = self._workspace(names) if changed else ""
@@ -198,6 +240,7 @@ class Syncer(threading.Thread):
             self._servers.switch(wanted, directory, servers)
             self._serving = wanted
         finally:
+            self._incoming = None
             with self._state.change():
                 self._state.swapping = False
         if changed and self._state.first_sync_done:
@@ -210,6 +253,11 @@ class Syncer(threading.Thread):
             self._state.server_pids = self._servers.pids() | self._runs.pids()
         self._remember(release, version_id)
         self._collect()
+
+    def _fetch(self, release: str, version_id: str | None) -> tuple[manifest.Manifest, Path]:
+        wanted = self._bucket.manifest(release, version_id)
+        with self._disk:
+            return wanted, self._releases.fetch(wanted, self._stopping.is_set)
 
     def _workspace(self, names: set[str]) -> str:
         """Return workspace.yaml for these locations."""
@@ -253,11 +301,14 @@ class Syncer(threading.Thread):
         """Put the release that is served right on the disk: files may have been damaged or removed."""
         if self._serving is None:
             return
+        if not self._disk.acquire(timeout=_REPAIR_PATIENCE):
+            return
         try:
-            with self._disk:
-                self._releases.fetch(self._serving, self._stopping.is_set)
+            self._releases.fetch(self._serving, self._stopping.is_set)
         except SyncError as error:
             events.emit("repair_failed", release=self._serving.id, error=str(error))
+        finally:
+            self._disk.release()
 
     def _collect(self) -> None:
         """Remove releases that are neither current, previous, on their way in, nor used by a live process.
@@ -268,7 +319,7 @@ class Syncer(threading.Thread):
         if self._collect_due:
             return
         try:
-            named = (self._state.release, self._state.previous, self._state.target)
+            named = (self._state.release, self._state.previous, self._state.target, self._incoming)
             used = self._servers.releases() | self._runs.releases()
             self._releases.collect(used | {release for release in named if release})
         finally:
