@@ -80,6 +80,9 @@ class ReleaseBucket:
     AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; it renews those of a role itself.
     """
 
+    gone = "releases/current was deleted from the bucket: the release that it named is served on; deploy again"
+    """What to say when a release is served, and a poll finds none."""
+
     def __init__(self, settings: Settings) -> None:
         self.name = settings.bucket
         self._prefix = settings.prefix

@@ -36,7 +36,7 @@ DEFAULT_IGNORE = (
     "node_modules/",
     "venv/",
 )
-"""What is never part of a release, as lines of .gitignore, each about a single name; an ignore file may take it back."""
+"""What is never part of a release unless an ignore file takes it back: lines of .gitignore, about one name each."""
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
 """Bytes of one file: this is code and small configuration, fetched whole by a 512 MB container."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from .manifest import MAX_LOCATION_NAME
 
 SERVICES = ("webserver", "daemon")
+DAG_SOURCES = ("release", "tree")
 
 STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Injected S3 credentials. They are for the poller: in a child's environment they would outrank the task role."""
@@ -37,6 +38,7 @@ class Settings:
     service: str
     bucket: str
     prefix: str
+    dag_source: str
     region: str | None
     endpoint_url: str | None
     home: Path
@@ -66,6 +68,7 @@ def read(service: str, env: Mapping[str, str] = os.environ) -> Settings:
         service=service,
         bucket=_bucket(env),
         prefix=_prefix(env),
+        dag_source=_dag_source(env),
         region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"),
         endpoint_url=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
         home=_path(env, "DAGSTER_HOME", "/var/lib/dagster/home"),
@@ -120,6 +123,16 @@ def _prefix(env: Mapping[str, str]) -> str:
     if prefix.startswith("/"):
         raise SettingsError(f"DAGSTER_S3_PREFIX={prefix!r} starts with a slash; S3 keys do not: leave it out")
     return prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+
+
+def _dag_source(env: Mapping[str, str]) -> str:
+    source = env.get("DAGSTER_DAG_SOURCE") or DAG_SOURCES[0]
+    if source not in DAG_SOURCES:
+        raise SettingsError(
+            f"DAGSTER_DAG_SOURCE={source!r} is not known; valid choices: release (deploy_dags.yml publishes), "
+            "tree (others run `aws s3 sync`)"
+        )
+    return source
 
 
 def _check_credentials(env: Mapping[str, str]) -> None:

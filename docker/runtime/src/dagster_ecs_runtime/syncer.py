@@ -18,6 +18,7 @@ from .runs import Runs
 from .servers import CanaryError, CodeServers
 from .settings import Settings, child_environment
 from .state import State
+from .tree import TreeSource
 
 _LAST_GOOD = ".last-good-release.json"
 _LONGEST_BACK_OFF = 30
@@ -26,7 +27,6 @@ _CANARY_ATTEMPTS = 3
 """Tries for a canary that failed outside of the release's own files: a database that is away is no broken DAG."""
 _RETRY_SECONDS = 300
 """After those tries the release counts as rejected, and is tried again now and then."""
-_POINTER_GONE = "releases/current was deleted from the bucket: the release that it named is served on; deploy again"
 _REPAIR_PATIENCE = 2
 """Seconds that the restart of a server waits for a fetch to end, before it goes on without a look at the disk."""
 
@@ -37,10 +37,11 @@ class Syncer(threading.Thread):
     def __init__(self, settings: Settings, state: State, location_set_changed: Callable[[], None]) -> None:
         super().__init__(name="sync", daemon=True)
         self._settings, self._state = settings, state
-        self._bucket = ReleaseBucket(settings)
+        self._stopping = threading.Event()
+        tree = settings.dag_source == "tree"
+        self._bucket = TreeSource(settings, self._stopping.is_set) if tree else ReleaseBucket(settings)
         self._releases = Releases(settings.releases_dir, self._bucket)
         self._location_set_changed = location_set_changed
-        self._stopping = threading.Event()
         self._servers = CodeServers(
             settings.run_dir,
             child_environment(),
@@ -128,7 +129,7 @@ class Syncer(threading.Thread):
         if pointer is None or pointer.release == self._state.release:
             with self._state.change():
                 gone = pointer is None and self._state.release is not None
-                self._state.error = _POINTER_GONE if gone else None
+                self._state.error = self._bucket.gone if gone else None
             if found.changed:
                 self._state.emit()
         elif pointer.release != self._state.rejected or time.monotonic() >= self._retry_at:
