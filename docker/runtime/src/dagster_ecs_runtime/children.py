@@ -23,6 +23,12 @@ _TAIL_LINES = 60
 _LONGEST_LINE = 16 * 1024
 """Bytes; a longer line is passed on in pieces, so that no output can fill the memory."""
 
+_OUTPUT_BYTES, _OUTPUT_SECONDS = 1024 * 1024, 4
+"""Most output that is passed on of a child, in a time. One that prints more is made to wait, by a full pipe: what an
+endless loop prints would fill the logs, at a price, and keep the supervisor from its work."""
+
+_ABORT_SECONDS = 5
+
 SERVER_OOM_SCORE = 400
 RUN_OOM_SCORE = 600
 """oom_score_adj of proc(5): when the memory of the task is used up, the kernel ends a run or the code server that has
@@ -114,6 +120,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
 
+    def abort(self) -> None:
+        """End the process; a Python with PYTHONFAULTHANDLER prints what each of its threads was doing."""
+        if self.exit_code() is None:
+            self._process.send_signal(signal.SIGABRT)
+            self.wait(_ABORT_SECONDS)
+
     def wait(self, seconds: float) -> bool:
         """Wait for the end and return whether it came."""
         try:
@@ -154,8 +166,13 @@ class Child:
         self._process.wait()
 
     def _pass_on(self, output: IO[bytes]) -> None:
+        began, passed = time.monotonic(), 0
         with output:
             while raw := output.readline(_LONGEST_LINE):
+                passed += len(raw)
+                if passed > _OUTPUT_BYTES:
+                    time.sleep(max(0.0, began + _OUTPUT_SECONDS - time.monotonic()))
+                    began, passed = time.monotonic(), 0
                 line = raw.decode("utf-8", "replace").rstrip("\n")
                 self._tail.append(line)
                 events.emit_output(self.name, line)
@@ -169,6 +186,8 @@ class CodeServer(Child):
     ) -> None:
         self.location = location.name
         self.release = release
+        self.answered: float | None = None
+        """When it last answered (monotonic); None until it has loaded."""
         self.socket = _socket_path(run_dir, f"{release}-{location.name}-{time.monotonic_ns()}")
         super().__init__(
             f"code server of {location.name} in release {release}",
@@ -178,7 +197,7 @@ class CodeServer(Child):
                 *("--working-directory", str(directory), "--module-name", location.module),
                 *("--location-name", location.name, "--log-level", "warning", "--inject-env-vars-from-instance"),
             ],
-            environment_of_release(env, directory),
+            {**environment_of_release(env, directory), "PYTHONFAULTHANDLER": "1"},
             directory,
             oom_score=SERVER_OOM_SCORE,
         )
@@ -205,6 +224,13 @@ class CodeServer(Child):
     def remove_socket(self) -> None:
         """Remove the socket file of a server that has ended."""
         self.socket.unlink(missing_ok=True)
+
+
+def describe_end(code: int) -> str:
+    """Return how a process has ended, for a sentence about it."""
+    if code == -signal.SIGKILL:
+        return "was killed, most likely because the memory of the task was used up,"
+    return f"ended with {code}"
 
 
 def stable_socket(run_dir: Path, location: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import events, ping
 from .bucket import SyncError
-from .children import CodeServer, point_to, stable_socket
+from .children import CodeServer, describe_end, point_to, stable_socket
 from .manifest import CodeLocation, Manifest
 
 _ERROR_CHARACTERS = 4000
@@ -95,12 +95,13 @@ class CodeServers:
                 for server in list(waiting):
                     code = server.exit_code()
                     if code is not None:
-                        own_fault = str(directory) in server.tail()
-                        raise CanaryError(_why(server, f"ended with {code} while loading"), own_fault=own_fault)
+                        raise _canary_error(server, code, directory)
                     if server.accepts():
+                        server.answered = time.monotonic()
                         waiting.remove(server)
                 if waiting and time.monotonic() > deadline:
                     what = f"was not ready within {self._canary_seconds:g} s"
+                    waiting[0].abort()
                     raise CanaryError(_why(waiting[0], what), own_fault=True)
             return {server.location: server for server in self._starting}
         except BaseException:
@@ -142,19 +143,19 @@ class CodeServers:
     def watch(self) -> None:
         """Kill servers that hang, until told to stop; ``tend`` starts others. Runs in a thread of its own.
 
-        A server counts once it has answered for the first time: how long it may take to load is the canary's affair.
+        One that is still loading has as long as a canary.
         """
-        answered: dict[CodeServer, float] = {}
         while not self._stopping.wait(_PING_SECONDS):
-            servers = list(self._active.values())
-            answered = {server: answered[server] for server in servers if server in answered}
-            for server in servers:
+            for server in list(self._active.values()):
                 if ping.answers(server.socket, _PING_SECONDS):
-                    answered[server] = time.monotonic()
-                elif server in answered and time.monotonic() - answered[server] > self._hang_seconds:
-                    events.emit("code_server_hangs", location=server.location, seconds=self._hang_seconds)
+                    server.answered = time.monotonic()
+                    continue
+                since, patience = server.answered, self._hang_seconds
+                if since is None:
+                    since, patience = server.started, self._canary_seconds
+                if server.exit_code() is None and time.monotonic() - since > patience:
+                    events.emit("code_server_hangs", location=server.location, seconds=patience)
                     server.kill_group()
-                    del answered[server]
 
     def end(self, deadline: float) -> None:
         """End all servers until ``deadline`` (monotonic)."""
@@ -202,6 +203,15 @@ def _bury(server: CodeServer) -> None:
     """End what is left of a server, and what its code has started beside it."""
     server.kill_group()
     server.remove_socket()
+
+
+def _canary_error(server: CodeServer, code: int, directory: Path) -> CanaryError:
+    """Return why a server has ended while loading. Python says so of every error; code that just ends is at fault."""
+    tail, what = server.tail(), f"{describe_end(code)} while loading"
+    if code >= 0 and "Traceback" not in tail:
+        what += ", without an error; does code of it call sys.exit() or os._exit() when it is imported?"
+        return CanaryError(_why(server, what), own_fault=True)
+    return CanaryError(_why(server, what), own_fault=str(directory) in tail)
 
 
 def _why(server: CodeServer, what: str) -> str:

@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from http.server import ThreadingHTTPServer
@@ -26,6 +25,11 @@ _LONGEST_BACK_OFF = 30
 _STEADY_SECONDS = 60
 """A child that ran this long had a good start: the next restart is immediate again."""
 _HEARTBEAT_SECONDS = 60
+_QUESTION_SECONDS = 5
+"""Between two questions to the webserver whether it still answers, and the time it has for each."""
+_LONGEST_START_SECONDS = 180
+_WEBSERVER_PATIENCE = 3
+"""Times the setting for code servers: a heavy page of the UI keeps a small webserver busy for long."""
 
 
 class Supervisor:
@@ -51,6 +55,8 @@ class Supervisor:
         events.emit("supervisor_started", service=self._settings.service, task_id=self._settings.task_id)
         syncer = Syncer(self._settings, self._state, self._location_set_changed)
         syncer.start()
+        if self._settings.service == "webserver":
+            threading.Thread(target=self._watch_webserver, name="watch webserver", daemon=True).start()
         try:
             while self._stop_at is None:
                 self._look_after_main_child()
@@ -111,9 +117,6 @@ class Supervisor:
                 self._locations_changed.clear()
                 self._main = self._start_main_child()
             return
-        if not self._state.main_answers and self._answers():
-            with self._state.change():
-                self._state.main_answers = True
         if self._locations_changed.is_set():
             self._locations_changed.clear()
             self._apply_locations(self._main)
@@ -129,6 +132,7 @@ class Supervisor:
         child = Child(s.service, command, child_environment(), s.home)
         with self._state.change():
             self._state.main_pid = child.pid
+            self._state.main_answers = s.service == "daemon"  # that it runs is good enough
         events.emit("child_started", child=child.name, pid=child.pid)
         return child
 
@@ -139,15 +143,32 @@ class Supervisor:
             self._state.main_pid = None
             self._state.main_answers = False
 
-    def _answers(self) -> bool:
-        """Return whether the webserver accepts connections; a daemon that runs is good enough."""
-        if self._settings.service == "daemon":
-            return True
-        try:
-            socket.create_connection((self._webserver_host(), self._settings.webserver_port), timeout=1).close()
-        except OSError:
-            return False
-        return True
+    def _watch_webserver(self) -> None:
+        """Note whether the webserver answers, and kill one that hangs; the loop starts another."""
+        answered: tuple[Child | None, float] = (None, 0.0)
+        while self._stop_at is None:
+            child = self._main
+            if child is not None and self._webserver_answers():
+                answered = (child, time.monotonic())
+                with self._state.change():
+                    self._state.main_answers = self._main is child
+            elif child is not None:
+                loaded = answered[0] is child
+                patience = self._settings.hang_seconds * _WEBSERVER_PATIENCE if loaded else _LONGEST_START_SECONDS
+                if time.monotonic() - (answered[1] if loaded else child.started) > patience:
+                    events.emit("child_hangs", child=child.name, seconds=patience)
+                    child.kill_group()
+            time.sleep(_QUESTION_SECONDS if self._state.main_answers else 1)
+
+    def _webserver_answers(self) -> bool:
+        """Return whether the webserver answers its cheapest page."""
+        address = (self._webserver_host(), self._settings.webserver_port)
+        with contextlib.closing(http.client.HTTPConnection(*address, timeout=_QUESTION_SECONDS)) as connection:
+            try:
+                connection.request("GET", "/server_info")
+                return connection.getresponse().status == http.HTTPStatus.OK
+            except (OSError, http.client.HTTPException):
+                return False
 
     def _webserver_host(self) -> str:
         return "127.0.0.1" if self._settings.bind_host == "0.0.0.0" else self._settings.bind_host  # noqa: S104
