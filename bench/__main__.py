@@ -1,0 +1,52 @@
+"""`python -m bench [name ...] [--quick]`: measure, print, and write down what was found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import cold_start, growth, memory, publish, report, visible
+from bench.world import AWS, World, world
+from tests.integration.release.support import ROOT
+
+MEASUREMENTS: dict[str, Callable[[World], report.Result]] = {
+    "visible": visible.measure,
+    "memory": memory.measure,
+    "publish": publish.measure,
+    "cold-start": cold_start.measure,
+    "growth": growth.measure,
+}
+"""By name, in the order of the document."""
+
+
+def main() -> int:
+    """Measure what the command line names, all without names."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], help="what to measure; default: everything")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller; docs/benchmarks.md stays as it is")
+    options = parser.parse_args()
+    names = options.names or list(MEASUREMENTS)
+    file = ROOT / "build" / ("benchmarks-quick.json" if options.quick else "benchmarks.json")
+    where = report.machine(AWS)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as base, world(Path(base), quick=options.quick) as place:
+        for name in names:
+            print(f"[{time.monotonic() - began:4.0f} s] measuring: {name}", file=sys.stderr, flush=True)
+            result = MEASUREMENTS[name](place)
+            report.save(file, where, name, result)
+            print(report.show(result), flush=True)
+    print(f"\nDone after {time.monotonic() - began:.0f} s. All figures: {file.relative_to(ROOT)}")
+    generated = report.markdown(report.load(file), list(MEASUREMENTS))
+    if options.quick:
+        file.with_suffix(".md").write_text(generated + "\n", encoding="utf-8")
+    else:
+        report.write_document(ROOT / "docs/benchmarks.md", generated)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
