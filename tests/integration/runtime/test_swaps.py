@@ -1,0 +1,86 @@
+"""Swap after swap: processes, open files, memory and disk stay as they are.
+
+SWAPS says how many; `make soak` makes 200 of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import psutil
+
+from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Probe
+from tests.integration.runtime.conftest import Bucket, Task
+from tests.integration.runtime.test_drills import publish, serving
+
+SWAPS = int(os.environ.get("SWAPS", "12"))
+WARM_UP = 4
+"""Swaps after which caches are filled and the number of directories has its final size."""
+
+SUPERVISOR_KB_PER_SWAP = 20
+"""Allowance for the memory of the supervisor, in which a leak would show: 200 swaps are a month of deploying."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a task uses between two swaps; memory is PSS, in kB."""
+
+    processes: int
+    supervisor_files: int
+    webserver_files: int
+    threads: int
+    supervisor_kb: int
+    webserver_kb: int
+    disk_bytes: int
+    sockets: int
+
+
+def test_successive_swaps_use_nothing_more(bucket: Bucket, start: Callable[..., Task]) -> None:
+    task = start("webserver", DAGSTER_POLL_SECONDS="0.2")
+    release = publish(bucket, "asset_0")
+    serving(task, release, "asset_0")
+    uses: list[Use] = []
+    with Probe(task.ui, "main") as probe:
+        for number in range(1, SWAPS + 1):
+            asset = f"asset_{number % 7}_{number}"
+            serving(task, publish(bucket, asset), asset)
+            if number in (WARM_UP, SWAPS):
+                wait_for("one code server only", lambda: _code_servers(task), until=lambda count: count == 1)
+                wait_for("two releases only", lambda: _releases(task), until=lambda count: count == 2)
+                uses.append(_use(task))
+    print(f"after {WARM_UP} and after {SWAPS} swaps:", *(asdict(use) for use in uses), sep="\n")
+    assert probe.failures == []
+    before, after = uses
+    assert after.processes == before.processes
+    assert after.sockets == before.sockets
+    assert after.threads <= before.threads + 1, "a thread that answers /health may be there or not"
+    assert after.supervisor_files <= before.supervisor_files + 2
+    assert after.webserver_files <= before.webserver_files + 2
+    assert abs(after.disk_bytes - before.disk_bytes) < 10_000
+    assert after.supervisor_kb - before.supervisor_kb <= 1000 + SUPERVISOR_KB_PER_SWAP * (SWAPS - WARM_UP)
+
+
+def _code_servers(task: Task) -> int:
+    return sum("grpc" in process.cmdline() for process in task.session())
+
+
+def _releases(task: Task) -> int:
+    return len(list((task.base / "releases").iterdir()))
+
+
+def _use(task: Task) -> Use:
+    supervisor = psutil.Process(task.process.pid)
+    webserver = psutil.Process(task.health()[1]["children"]["webserver"])
+    return Use(
+        processes=len(task.session()),
+        supervisor_files=supervisor.num_fds(),
+        webserver_files=webserver.num_fds(),
+        threads=supervisor.num_threads(),
+        supervisor_kb=supervisor.memory_full_info().pss // 1024,
+        webserver_kb=webserver.memory_full_info().pss // 1024,
+        disk_bytes=sum(file.stat().st_size for file in (task.base / "releases").rglob("*") if file.is_file()),
+        sockets=len(list(task.run_dir.iterdir())),
+    )
