@@ -32,6 +32,7 @@ def test_prefix_ends_in_a_slash() -> None:
         ("daemon", GOOD | {"DAGSTER_WEBSERVER_PORT": "inf"}, ["DAGSTER_WEBSERVER_PORT='inf'"]),
         ("daemon", GOOD | {"DAGSTER_STALE_SECONDS": "inf"}, ["DAGSTER_STALE_SECONDS='inf'"]),
         ("daemon", {"DAGSTER_S3_BUCKET": "s3://my-dags"}, ["DAGSTER_S3_BUCKET='s3://my-dags'", "without s3://"]),
+        ("daemon", GOOD | {"DAGSTER_DAG_SOURCE": "sync"}, ["DAGSTER_DAG_SOURCE='sync'", "release (", "tree ("]),
         ("daemon", GOOD | {"DAGSTER_S3_PREFIX": "/a"}, ["DAGSTER_S3_PREFIX='/a'", "leave it out"]),
         ("daemon", GOOD | {"DAGSTER_RUN_DIR": "/" + "r" * 61}, ["DAGSTER_RUN_DIR=", "longer than 61 bytes", "107"]),
         (

@@ -257,6 +257,9 @@ class TreeSource(ReleaseBucket):
             for piece in self._pieces(answer, key):
                 hasher.update(piece)
                 file.write(piece)
+            size = file.tell()
+        if size != listed.size:
+            raise SyncError(f"s3://{self.name}/{key} has {size} bytes, listed were {listed.size}")
         part.rename(self._incoming / hasher.hexdigest())
         version = answer.meta.get("version")
         pin = f"{listed.etag} {version}" if version and version != "null" else listed.etag
