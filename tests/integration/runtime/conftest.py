@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import pytest
@@ -72,18 +72,28 @@ class Bucket:
         return publish(store, plan, read_origin(self.tree)).pointer.release
 
 
+class NamedBucket(Protocol):
+    """What a task must know of its bucket."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
 class Task:
     """A running supervisor and what it says."""
 
     def __init__(
         self,
         service: str,
-        bucket: Bucket,
+        bucket: NamedBucket,
         base: Path,
         *,
         max_concurrent_runs: int = 4,
         instance: str | None = None,
-        **variables: str,
+        **variables: Any,
     ) -> None:
         self.service, self.base = service, base
         self.run_dir = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
@@ -93,7 +103,7 @@ class Task:
         (base / "home").mkdir(exist_ok=True)
         (base / "home/dagster.yaml").write_text(instance or INSTANCE % max_concurrent_runs, encoding="utf-8")
         self.web_port, self.health_port = free_ports(2)
-        self.env = {
+        given: dict[str, str | None] = {
             "PATH": f"{CONTAINER_PYTHON.parent}:{os.environ['PATH']}",
             "HOME": str(base),
             "PYTHONPATH": str(ROOT / "docker/runtime/src"),
@@ -111,6 +121,7 @@ class Task:
             "DAGSTER_STOP_SECONDS": "20",
             **variables,
         }
+        self.env = {name: value for name, value in given.items() if value is not None}
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [CONTAINER_PYTHON, "-m", "dagster_ecs_runtime", service],

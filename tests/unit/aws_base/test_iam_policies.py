@@ -52,8 +52,10 @@ def allowed(policy: dict[str, Any]) -> set[tuple[str, str]]:
 READ_BUCKET = {
     ("s3:ListBucket", BUCKET),
     ("s3:GetBucketLocation", BUCKET),
-    ("s3:GetObject", f"{BUCKET}/*"),
-    ("s3:GetObjectVersion", f"{BUCKET}/*"),
+    ("s3:GetObject", f"{BUCKET}/dags/*"),
+    ("s3:GetObject", f"{BUCKET}/releases/*"),
+    ("s3:GetObjectVersion", f"{BUCKET}/dags/*"),
+    ("s3:GetObjectVersion", f"{BUCKET}/releases/*"),
 }
 FILE_SYSTEM = "arn:aws:elasticfilesystem:eu-central-1:123456789012:file-system/fs-1"
 
@@ -63,6 +65,7 @@ def test_task_role() -> None:
     assert allowed(policy) == READ_BUCKET | {
         ("elasticfilesystem:ClientMount", FILE_SYSTEM),
         ("elasticfilesystem:ClientWrite", FILE_SYSTEM),
+        ("s3:GetObject", f"{BUCKET}/compute-logs/*"),
         ("s3:PutObject", f"{BUCKET}/compute-logs/*"),
         ("s3:GetObject", f"{BUCKET}/data/*"),
         ("s3:PutObject", f"{BUCKET}/data/*"),
@@ -109,7 +112,7 @@ def test_execution_role(user_secret: str) -> None:
     } | {("secretsmanager:GetSecretValue", secret) for secret in secrets}
 
 
-def test_user_may_read_the_bucket_and_nothing_else() -> None:
+def test_user_may_read_releases_and_nothing_else() -> None:
     assert allowed(render("__iam_user_policy")) == READ_BUCKET
 
 
