@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold_start, growth, memory, publish, report, visible
+from bench import cold_start, growth, memory, playbook, polling, publish, report, visible
 from bench.world import AWS, World, world
 from tests.integration.release.support import ROOT
 
 MEASUREMENTS: dict[str, Callable[[World], report.Result]] = {
     "visible": visible.measure,
     "memory": memory.measure,
+    "polling": polling.measure,
     "publish": publish.measure,
+    "playbook": playbook.measure,
     "cold-start": cold_start.measure,
     "growth": growth.measure,
 }

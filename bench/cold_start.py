@@ -26,8 +26,8 @@ def measure(world: World) -> Result:
     table = Table(["client", "seconds", "CPU-seconds", "requests"])
     try:
         ours = [world.fetch(published.bucket, started=group.add) for _ in range(2 if world.quick else 5)]
-        world.aws_sync(f"s3://{published.bucket}/dags/main/part_0/", empty / "part")  # compiles
-        theirs = world.aws_sync(f"s3://{published.bucket}/dags/", empty / "all", started=group.add)
+        world.aws_sync(f"s3://{published.bucket.name}/dags/main/part_0/", empty / "part")  # compiles
+        theirs = world.aws_sync(f"s3://{published.bucket.name}/dags/", empty / "all", started=group.add)
         remove(empty)
     finally:
         group.close()

@@ -62,7 +62,7 @@ def measure(world: World) -> Result:
 def _runs(world: World, files: int) -> dict[tuple[int, str], list[Measured]]:
     """Return the measured runs by number of changed files and client."""
     published = world.published(files)
-    target = f"s3://{published.bucket}/dags/"
+    target = f"s3://{published.bucket.name}/dags/"
     # The file that `aws s3 sync` shall find changed is as released while it is the turn of the other.
     theirs, ours = (published.tree / module(number) for number in (0, 1))
     released = theirs.read_text(encoding="utf-8")

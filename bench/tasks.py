@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import jinja2
 import psutil
@@ -20,7 +21,7 @@ from bench.world import AWS, CONTAINER_PYTHON, World
 from tests.e2e.dagster_client import DagsterClient
 from tests.e2e.platform_under_test import free_ports
 from tests.integration.release.support import ROOT, aws_environment
-from tests.integration.runtime.conftest import Bucket, Task, create_storage
+from tests.integration.runtime.conftest import Bucket, Task
 
 CPU = 0.25
 MEMORY = 512 * 1024 * 1024
@@ -66,9 +67,7 @@ class Example:
         shutil.copytree(ROOT / "dags", self.tree, ignore=shutil.ignore_patterns("__pycache__"))
         self._assets = (self.tree / "main/assets.py").read_text(encoding="utf-8")
         self.bucket = Bucket(world.emulator.url, self.tree)
-        blank = self.base / "blank"
-        blank.mkdir()
-        create_storage(blank).rename(self.base / "storage")
+        shutil.copytree(world.storage, self.base / "storage")
 
     def edit(self, probe: str) -> None:
         """Add the asset ``probe``, in the place of the one before."""
@@ -77,24 +76,46 @@ class Example:
 
 
 @contextmanager
+def idle_task(world: World, files: int) -> Iterator[Task]:
+    """Run the container program without limits on a release of so many files."""
+    base = world.base / f"idle-{files}"
+    base.mkdir()
+    shutil.copytree(world.storage, base / "storage")
+    running = _start("webserver", world.published(files).bucket, base / "webserver")
+    try:
+        yield running
+    finally:
+        _clean_up(running)
+
+
+def _start(service: str, bucket: Bucket, base: Path) -> Task:
+    """Start the container program with default settings."""
+    return Task(
+        service,
+        bucket,
+        base,
+        instance=instance(),
+        DAGSTER_POLL_SECONDS=str(POLL_SECONDS),
+        DAGSTER_STOP_SECONDS="25",
+    )
+
+
+def _clean_up(running: Task) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its log
+        running.clean_up()
+
+
+@contextmanager
 def task(example: Example, service: str) -> Iterator[tuple[Task, Group]]:
     """Run the container program with default settings within the limits."""
     group = Group(f"{example.base.name}-{service}", cpu=CPU, memory=MEMORY)
     try:
-        running = Task(
-            service,
-            example.bucket,
-            example.base / service,
-            instance=instance(),
-            DAGSTER_POLL_SECONDS=str(POLL_SECONDS),
-            DAGSTER_STOP_SECONDS="25",
-        )
+        running = _start(service, example.bucket, example.base / service)
         try:
             group.add(running.process.pid)
             yield running, group
         finally:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints its log
-                running.clean_up()
+            _clean_up(running)
     finally:
         group.close()
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from bench.emulator import Emulator, emulator
 from bench.usage import Usage, run
-from tests.integration.release.support import ROOT, aws_environment, create_bucket
+from tests.integration.release.support import ROOT, aws_environment
+from tests.integration.runtime.conftest import Bucket, create_storage
 
 AWS = ROOT / ".venv/bench/bin/aws"
 CONTROLLER_PYTHON = ROOT / ".venv/controller/bin/python"
@@ -41,10 +42,14 @@ defs = dg.Definitions(assets=[numbers])
 
 @dataclass(frozen=True)
 class Published:
-    """A bucket that holds a tree, and how publishing it for the first time went."""
+    """A bucket that holds a tree, and how publishing it for the first time went.
 
-    bucket: str
+    ``copy`` is a directory for those who follow the bucket.
+    """
+
+    bucket: Bucket
     tree: Path
+    copy: Path
     first: Measured
 
 
@@ -69,6 +74,8 @@ class World:
     base: Path
     emulator: Emulator
     quick: bool
+    storage: Path
+    """A storage directory with empty databases, to copy."""
     _published: dict[int, Published] = field(default_factory=dict)
 
     @property
@@ -79,15 +86,16 @@ class World:
     def published(self, files: int) -> Published:
         """Return a bucket with a release of so many files, published now or earlier."""
         if files not in self._published:
-            tree = make_tree(self.base / f"tree-{files}", files)
-            bucket = f"bench-{files}"
-            create_bucket(self.emulator.url, bucket)
-            self._published[files] = Published(bucket, tree, self.publish(bucket, tree))
+            base = self.base / f"files-{files}"
+            tree, copy = make_tree(base / "tree", files), base / "copy"
+            shutil.copytree(tree, copy)
+            bucket = Bucket(self.emulator.url, tree)
+            self._published[files] = Published(bucket, tree, copy, self.publish(bucket, tree))
         return self._published[files]
 
-    def publish(self, bucket: str, tree: Path) -> Measured:
+    def publish(self, bucket: Bucket, tree: Path) -> Measured:
         """Publish a tree as the Ansible module does, in a process of its own without Ansible."""
-        command: list[str | Path] = [CONTROLLER_PYTHON, ROOT / "bench/publish_once.py", tree, bucket]
+        command: list[str | Path] = [CONTROLLER_PYTHON, ROOT / "bench/publish_once.py", tree, bucket.name]
         return self.measure(command, PYTHONPATH=str(ROOT / "plugins"))
 
     def aws_sync(
@@ -102,12 +110,12 @@ class World:
         command: list[str | Path] = [AWS, "s3", "sync", source, target, "--delete", "--no-progress"]
         return self.measure(command, memory=memory, started=started)
 
-    def fetch(self, bucket: str, *, started: Callable[[int], None] | None = None) -> Measured:
+    def fetch(self, bucket: Bucket, *, started: Callable[[int], None] | None = None) -> Measured:
         """Fetch a release onto an empty disk as a new task does, in a process of its own."""
         target = self.base / "fetched"
         command = [CONTAINER_PYTHON, ROOT / "bench/fetch_once.py", target]
         path = str(ROOT / "docker/runtime/src")
-        measured = self.measure(command, started=started, PYTHONPATH=path, DAGSTER_S3_BUCKET=bucket)
+        measured = self.measure(command, started=started, PYTHONPATH=path, DAGSTER_S3_BUCKET=bucket.name)
         remove(target)
         return measured
 
@@ -138,7 +146,7 @@ def world(base: Path, *, quick: bool) -> Iterator[World]:
             for name in [name for name in os.environ if name.startswith("AWS_")]:
                 del os.environ[name]
             os.environ.update(aws_environment(running.url))
-            yield World(base, running, quick)
+            yield World(base, running, quick, create_storage(base))
     finally:
         remove(base)
 
