@@ -12,7 +12,7 @@ from bench.world import Measured, World, median
 from tests.e2e.dagster_client import wait_for
 
 PSS, SHARE = 25, 0.2
-_HEALTH_CHECK_SECONDS = 15
+HEALTH_CHECK_SECONDS = 15
 """`ecs_health_check_interval`."""
 _SETTLE_SECONDS = 10
 _BASELINE_SECONDS = 60
@@ -81,7 +81,7 @@ def measure(world: World) -> Result:
     result.notes.append(
         f"The supervisor's CPU is all it used in {seconds} s, and so holds more than the polls: it looks after its "
         f"processes every second, asks the code server whether it answers, and answers a health check every "
-        f"{_HEALTH_CHECK_SECONDS} s. `aws s3 sync` is a new process for each poll, on a tree that is complete."
+        f"{HEALTH_CHECK_SECONDS} s. `aws s3 sync` is a new process for each poll, on a tree that is complete."
     )
     return result
 
@@ -98,7 +98,7 @@ def _idle(world: World, sizes: tuple[int, ...], seconds: float) -> dict[int, tup
         first = world.emulator.count()
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _HEALTH_CHECK_SECONDS))
+            time.sleep(min(left, HEALTH_CHECK_SECONDS))
             for task in tasks.values():
                 task.health()
         used = {files: cpu_seconds(task.process.pid) - before[files] for files, task in tasks.items()}

@@ -26,7 +26,8 @@ from tests.integration.runtime.conftest import Bucket, Task
 CPU = 0.25
 MEMORY = 512 * 1024 * 1024
 POLL_SECONDS = 10
-"""`ecs_poll_seconds`; tests/unit/bench compares it with the role."""
+STOP_SECONDS = 25
+"""`ecs_poll_seconds`, and `ecs_stop_timeout` less 5; tests/unit/bench compares them with the role."""
 
 IMPORTS = "BENCH_IMPORTS"
 """Variable that names the file into which the example location writes the newest probe whenever it is imported."""
@@ -96,7 +97,7 @@ def _start(service: str, bucket: Bucket, base: Path) -> Task:
         base,
         instance=instance(),
         DAGSTER_POLL_SECONDS=str(POLL_SECONDS),
-        DAGSTER_STOP_SECONDS="25",
+        DAGSTER_STOP_SECONDS=str(STOP_SECONDS),
     )
 
 
