@@ -30,6 +30,7 @@ FARGATE_MEMORY: dict[int, tuple[int, ...]] = {
 
 EGRESS = ("nat_instance", "nat_gateway")
 CREDENTIALS = ("task_role", "iam_user")
+DAG_SOURCES = ("release", "tree")
 UI_ACCESS = ("internal", "public")
 ENVIRONMENTS = ("local", "staging", "production")
 EFS_DAYS = (0, 1, 7, 14, 30, 60, 90, 180, 270, 365)
@@ -42,6 +43,7 @@ REQUIRED = (
     *("aws_region", "aws_account_id", "aws_environment", "network_egress"),
     *("ui_access", "ui_allowed_cidrs", "ui_certificate_arn"),
     *("ecs_task_cpu", "ecs_task_memory", "dags_path", "dags_locations", "dags_bucket_name", "dags_credentials"),
+    "dag_source",
 )
 """Settings that every inventory has to make; the others have a default in their role."""
 
@@ -276,6 +278,7 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "ui_certificate_arn": _certificate,
     "dags_bucket_name": _bucket_name,
     "dags_credentials": _one_of(CREDENTIALS),
+    "dag_source": _one_of(DAG_SOURCES),
     "vpc_cidr": _vpc_cidr,
     "vpc_public_subnet_cidrs": _subnet_cidrs,
     "vpc_private_subnet_cidrs": _subnet_cidrs,

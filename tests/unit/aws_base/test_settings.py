@@ -39,6 +39,7 @@ GOOD: dict[str, Any] = {
     "dags_locations": [],
     "dags_bucket_name": "dagster-production-dags-123456789012",
     "dags_credentials": "task_role",
+    "dag_source": "release",
     "vpc_cidr": "10.42.0.0/16",
     "vpc_public_subnet_cidrs": ["10.42.0.0/24", "10.42.1.0/24"],
     "vpc_private_subnet_cidrs": ["10.42.16.0/24", "10.42.17.0/24"],
@@ -65,6 +66,7 @@ def test_good_settings_have_no_problems() -> None:
         {"ui_certificate_arn": CERTIFICATE, "ui_allowed_cidrs": ["198.51.100.0/24"]},
         {"ecs_task_cpu": "1024", "ecs_task_memory": "8192"},  # -e gives strings
         {"dags_credentials": "iam_user", "network_egress": "nat_gateway"},
+        {"dag_source": "tree"},
         {"secrets_manager_recovery_days": 0, "efs_infrequent_access_days": 0},
         {"deployment_environment": "local", "aws_environment": {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}},
         {"rds_engine_version": "16.4"},
@@ -110,6 +112,7 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("dags_bucket_name", "x" * 64, "it has 64 characters", "3 to 63"),
         ("dags_bucket_name", "dags-s3alias", "reserves this prefix or suffix", "hyphens"),
         ("dags_credentials", "keys", "it is not known", "task_role, iam_user"),
+        ("dag_source", "sync", "it is not known", "release, tree"),
         ("vpc_cidr", "10.0.0.0/8", "refuses this range for a VPC", "/16 to /28"),
         ("vpc_public_subnet_cidrs", ["10.42.0.0/24"], "two availability zones", "two or more"),
         ("vpc_public_subnet_cidrs", ["10.42.0.0/29", "10.42.1.0/24"], "for a subnet", "/16 to /28"),
