@@ -53,9 +53,9 @@ class Rig:
         self._numbers = itertools.count()
         self.release = self.asset = ""
 
-    def begin(self) -> Probe:
+    def begin(self, **variables: str) -> Probe:
         """Start the task, wait until it serves a first release, and return the probe that watches it."""
-        self.task = self.start("webserver")
+        self.task = self.start("webserver", **variables)
         self.wait_served(*self.publish())
         self.probe = Probe(self.task.ui, "main")
         return self.probe
@@ -144,7 +144,10 @@ class Rig:
 
 
 @pytest.fixture(scope="module")
-def rig(endpoint: str, blank_storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def rig(
+    request: pytest.FixtureRequest, endpoint: str, blank_storage: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    """One for each file of drills, whose ``VARIABLES`` are added to the task's environment."""
     base = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AWS_PROFILE", raising=False)
@@ -152,7 +155,7 @@ def rig(endpoint: str, blank_storage: Path, tmp_path_factory: pytest.TempPathFac
             patch.setenv(name, value)
         rig = Rig(endpoint, base, blank_storage)
         try:
-            with rig.begin():
+            with rig.begin(**getattr(request.module, "VARIABLES", {})):
                 yield rig
         finally:
             for task in rig.tasks:

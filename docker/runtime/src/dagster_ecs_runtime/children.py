@@ -19,7 +19,7 @@ from typing import IO
 from . import events
 from .manifest import CodeLocation
 
-_TAIL_LINES = 60
+_TAIL_LINES = 120
 _LONGEST_LINE = 16 * 1024
 """Bytes; a longer line is passed on in pieces, so that no output can fill the memory."""
 
@@ -171,7 +171,8 @@ class Child:
             while raw := output.readline(_LONGEST_LINE):
                 passed += len(raw)
                 if passed > _OUTPUT_BYTES:
-                    time.sleep(max(0.0, began + _OUTPUT_SECONDS - time.monotonic()))
+                    while time.monotonic() < began + _OUTPUT_SECONDS and self.exit_code() is None:
+                        time.sleep(0.1)
                     began, passed = time.monotonic(), 0
                 line = raw.decode("utf-8", "replace").rstrip("\n")
                 self._tail.append(line)

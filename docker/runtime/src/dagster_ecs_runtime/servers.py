@@ -16,6 +16,7 @@ from .children import CodeServer, describe_end, point_to, stable_socket
 from .manifest import CodeLocation, Manifest
 
 _ERROR_CHARACTERS = 4000
+_CAUSED = "The above exception was the direct cause of the following exception:"
 _LONGEST_BACK_OFF = 60
 
 _NOTICE_SECONDS = 2
@@ -208,11 +209,15 @@ def _bury(server: CodeServer) -> None:
 def _canary_error(server: CodeServer, code: int, directory: Path) -> CanaryError:
     """Return why a server has ended while loading. Python says so of every error; code that just ends is at fault."""
     tail, what = server.tail(), f"{describe_end(code)} while loading"
-    if code >= 0 and "Traceback" not in tail:
-        what += ", without an error; does code of it call sys.exit() or os._exit() when it is imported?"
+    if code >= 0 and '  File "' not in tail:
+        what += ", without an error (does its code call sys.exit() or os._exit() when it is imported?)"
         return CanaryError(_why(server, what), own_fault=True)
     return CanaryError(_why(server, what), own_fault=str(directory) in tail)
 
 
 def _why(server: CodeServer, what: str) -> str:
-    return f"code location {server.location!r} {what}:\n{server.tail()[-_ERROR_CHARACTERS:]}"
+    """Return what happened and the end of the output, without Dagster's own traceback that follows the code's."""
+    tail = server.tail()
+    error, _, wrapper = tail.rpartition(_CAUSED)
+    text = error.rstrip() if "DagsterUserCodeLoadError" in wrapper else tail
+    return f"code location {server.location!r} {what}:\n{text[-_ERROR_CHARACTERS:]}"
