@@ -27,6 +27,8 @@ from local.settings import (
 from local.trees import remove_tree
 
 UI_SECONDS = 300
+_STATE_SECONDS = 150
+"""How far back the tasks' last words about their releases are looked for: they come every minute."""
 LOG_LINES = 40
 
 
@@ -224,7 +226,10 @@ def status(settings: Settings, _arguments: argparse.Namespace) -> None:
         rows.append((name, str(pid or "-"), str(port), health))
     print(table(rows))
     if EMULATOR.ready(settings):
-        print("\n" + table([("SERVICE", "TASK", "STATUS", "HEALTH", "REVISION"), *tasks(settings)]))
+        lines, problems = served(settings, tasks(settings))
+        print("\n" + table(lines))
+        if problems:
+            print("\n" + "\n".join(problems))
     print(f"\nState: {settings.state}\nUI:    {settings.ui_url}")
 
 
@@ -258,6 +263,49 @@ def tasks(settings: Settings) -> list[tuple[str, str, str, str, str]]:
                 )
             )
     return sorted(rows)
+
+
+SERVED_HEADING = ("SERVICE", "TASK", "STATUS", "HEALTH", "REVISION", "RELEASE", "STATE", "SERVED FOR", "S3 READ AGO")
+
+
+def served(settings: Settings, running: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the rows of tasks with what each serves and since when, and what is wrong with them.
+
+    Tasks say so in their logs, on every change and every minute: the ages are as of now.
+    """
+    newest: dict[str, tuple[float, dict[str, Any]]] = {}
+    client, now = aws(settings, "logs"), time.time()
+    for group in client.describe_log_groups(logGroupNamePrefix="/ecs/")["logGroups"]:
+        pages = client.get_paginator("filter_log_events").paginate(
+            logGroupName=group["logGroupName"],
+            filterPattern='"release_state"',
+            startTime=int((now - _STATE_SECONDS) * 1000),
+        )
+        for event in (event for page in pages for event in page["events"]):
+            with contextlib.suppress(ValueError):
+                state = json.loads(event["message"])
+                if state.get("event") == "release_state":
+                    newest[event["logStreamName"].rpartition("/")[2]] = (event["timestamp"] / 1000, state)
+    rows: list[tuple[str, ...]] = [SERVED_HEADING]
+    problems = []
+    for row in running:
+        at, state = newest.get(row[1], (now, {}))
+        ages = [
+            "-" if state.get(name) is None else duration(state[name] + now - at)
+            for name in ("release_age_seconds", "sync_age_seconds")
+        ]
+        rows.append((*row, state.get("release") or "-", state.get("status", "-"), *ages))
+        if state.get("error"):
+            problems.append(f"{row[0]} {row[1]} is {state['status']}: {state['error'].strip()}")
+    return rows, problems
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people: the largest unit that gives at least two of it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def logs(settings: Settings, arguments: argparse.Namespace) -> None:
