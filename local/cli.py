@@ -209,12 +209,15 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def as_started(settings: Settings) -> Settings:
+    """Return the settings with the ports that the platform was started with, whatever the environment says now."""
+    file = settings.state / "ports.json"
+    return replace(settings, **json.loads(file.read_text(encoding="utf-8"))) if file.exists() else settings
+
+
 def status(settings: Settings, _arguments: argparse.Namespace) -> None:
     """Show processes and tasks."""
-    file = settings.state / "ports.json"
-    if file.exists():
-        # The ports it was started with, whatever the environment says now.
-        settings = replace(settings, **json.loads(file.read_text(encoding="utf-8")))
+    settings = as_started(settings)
     rows = [("PROCESS", "PID", "PORT", "HEALTH")]
     for name, running, port, healthy in (
         ("postgres", postgres.running, settings.postgres_port, postgres.answers),
@@ -310,10 +313,12 @@ def duration(seconds: float) -> str:
 
 def logs(settings: Settings, arguments: argparse.Namespace) -> None:
     """Print the last lines of the processes' logs and of the running tasks' log streams."""
+    settings = as_started(settings)
     for file in sorted(settings.logs.glob("*.log")):
         if arguments.name in (None, file.stem):
             print(f"==> {file} <==\n{processes.tail(file, arguments.lines)}\n")
     if not EMULATOR.ready(settings):
+        print("The platform is not running, so there are no logs of tasks: `make up` starts it.")
         return
     client = aws(settings, "logs")
     for service, task, *_ in tasks(settings):
