@@ -17,6 +17,7 @@ SETTINGS = {
     "aws_account_id": "123456789012",
     "dags_bucket_name": "lab-dags",
     "dags_credentials": "task_role",
+    "dag_source": "release",
     "efs_file_system_id": "fs-1",
     "efs_access_point_id": "fsap-1",
     "ecr_repository_arn": "arn:aws:ecr:eu-central-1:123456789012:repository/lab",
@@ -114,6 +115,31 @@ def test_execution_role(user_secret: str) -> None:
 
 def test_user_may_read_releases_and_nothing_else() -> None:
     assert allowed(render("__iam_user_policy")) == READ_BUCKET
+
+
+def listed(policy: dict[str, Any]) -> set[str]:
+    """Return the prefixes that may be listed; "" is the whole bucket."""
+    prefixes: set[str] = set()
+    for statement in policy["Statement"]:
+        if "s3:ListBucket" in statement["Action"]:
+            assert statement["Resource"] == BUCKET
+            found = statement.get("Condition", {"StringLike": {"s3:prefix": [""]}})["StringLike"]["s3:prefix"]
+            prefixes |= {found} if isinstance(found, str) else set(found)
+    return prefixes
+
+
+def test_releases_are_found_in_the_whole_bucket() -> None:
+    """A pointer that is not there yet must be 404, not 403."""
+    assert listed(render("__iam_user_policy")) == {""}
+    assert "" in listed(render("__iam_task_policy"))
+
+
+def test_who_follows_a_tree_lists_that_only() -> None:
+    assert listed(render("__iam_user_policy", dag_source="tree")) == {"dags/*"}
+    assert listed(render("__iam_task_policy", dag_source="tree")) == {"dags/*", "compute-logs/*", "data/*"}
+    assert listed(render("__iam_task_policy", dag_source="tree", iam_data_prefixes=[])) == {"dags/*", "compute-logs/*"}
+    for name in ("__iam_user_policy", "__iam_task_policy"):
+        assert allowed(render(name, dag_source="tree")) == allowed(render(name))
 
 
 def test_only_tasks_of_this_account_take_the_roles() -> None:
