@@ -119,14 +119,17 @@ def stop_all(settings: Settings, steps: Steps) -> None:
     steps.run("Stop PostgreSQL", lambda: postgres.stop(settings))
 
 
-def play(settings: Settings, playbook: str) -> bool:
+def play(settings: Settings, playbook: str, *arguments: str) -> bool:
     """Run a playbook on the local inventory; its output is shown as it comes."""
     program = REPOSITORY / ".venv" / "controller" / "bin" / "ansible-playbook"
     if not program.exists():
         raise LocalError(f"{program} does not exist. `make up` installs it; so does `local/bootstrap.sh controller`.")
     variables = environment(settings) | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
     code = subprocess.run(
-        [str(program), "-i", "inventories/local/hosts.yml", playbook], cwd=REPOSITORY, env=variables, check=False
+        [str(program), "-i", "inventories/local/hosts.yml", playbook, *arguments],
+        cwd=REPOSITORY,
+        env=variables,
+        check=False,
     ).returncode
     if code:
         raise LocalError(
@@ -163,7 +166,9 @@ def up(settings: Settings, _arguments: argparse.Namespace) -> None:
     with only_one(settings):
         start_services(settings, steps, with_runner=True)
         steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"))
-        steps.run("Deploy the DAGs (deploy_dags.yml)", lambda: play(settings, "deploy_dags.yml"))
+        # Where the inventory has dag_source: tree, it only says how DAGs get there.
+        tree_ok = ("-e", "dag_release_tree_ok=true")
+        steps.run("Deploy the DAGs (deploy_dags.yml)", lambda: play(settings, "deploy_dags.yml", *tree_ok))
         steps.run("Wait for the UI", lambda: wait_for_ui(settings))
     print(
         f"\nDagster is up after {steps.elapsed:.0f} s: {settings.ui_url}\n"

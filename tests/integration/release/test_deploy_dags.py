@@ -161,6 +161,17 @@ def test_bad_input(endpoint: str, variables: dict[str, Any], expected: list[str]
     assert keys(s3) == []
 
 
+def test_nothing_is_published_where_containers_follow_a_tree(endpoint: str) -> None:
+    s3 = create_bucket(endpoint)
+    tree = ("-e", "dag_source=tree")
+    for output in (fail(endpoint, *tree), succeed(endpoint, *tree, "-e", "dag_release_tree_ok=true")):
+        text = " ".join(output.split())
+        assert "Nothing was uploaded: dag_source is" in text
+        assert f"aws s3 sync {ROOT}/dags s3://{BUCKET}/dags/ --delete" in text
+        assert f"AWS_ENDPOINT_URL={endpoint} " in text
+    assert keys(s3) == []
+
+
 def test_emulator_that_is_not_running() -> None:
     output = fail("http://127.0.0.1:9")
     assert "S3 cannot be reached" in output
