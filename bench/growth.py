@@ -22,7 +22,7 @@ def measure(world: World) -> Result:
     result = Result("Growth with the number of files")
     wall: dict[str, dict[int, float]] = {name: {} for name in _OPERATIONS}
     cpu: dict[str, dict[int, float]] = {name: {} for name in _OPERATIONS}
-    sizes = (100, 1_000, 3_000) if world.quick else (100, 1_000, 10_000, 50_000)
+    sizes = (100, 300, 1_000) if world.quick else (100, 1_000, 10_000, 50_000)
     lasted = 0.0
     for index, files in enumerate(sizes):
         expected = lasted * files / sizes[index - 1] if index else 0

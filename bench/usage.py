@@ -22,7 +22,8 @@ class Usage:
     wall: float
     cpu: float
     peak_pss: int
-    """Bytes; 0 where it was not asked for."""
+    peak_rss: int
+    """Bytes, like the line above; 0 where memory was not asked for."""
     output: str
 
 
@@ -45,10 +46,10 @@ def run(
         )
         if started:
             started(process.pid)
-        peak = 0
+        peak_pss = peak_rss = 0
         if memory:
             while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                peak = max(peak, pss(process.pid))
+                peak_pss, peak_rss = max(peak_pss, pss(process.pid)), max(peak_rss, rss(process.pid))
                 time.sleep(0.02)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
@@ -57,13 +58,23 @@ def run(
         text = output.read()
     if process.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{text[-4000:]}")
-    return Usage(wall, used.ru_utime + used.ru_stime, peak, text)
+    return Usage(wall, used.ru_utime + used.ru_stime, peak_pss, peak_rss, text)
 
 
 def pss(pid: int) -> int:
     """Return the proportional set size of a process in bytes, 0 when it is gone."""
+    return _kilobytes(pid, "smaps_rollup", "Pss")
+
+
+def rss(pid: int) -> int:
+    """Return the largest resident set size that a process has had in bytes, 0 when it is gone."""
+    return _kilobytes(pid, "status", "VmHWM")
+
+
+def _kilobytes(pid: int, file: str, name: str) -> int:
+    """Return a value of a file in /proc/<pid>, in bytes."""
     with contextlib.suppress(OSError):
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"), re.M)
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8"), re.M)
         return int(found.group(1)) * 1024 if found else 0
     return 0
 
