@@ -181,6 +181,8 @@ class Store:
 
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
         self._client, self.bucket, self.prefix = client, bucket, prefix
+        self.uncertain = False
+        """Whether a write was sent twice: the first may have been carried out too, and only its answer be lost."""
 
     def get(self, key: str, version_id: str | None = None) -> tuple[bytes, str] | None:
         """Return body and ETag of an object, or None if there is no such object or version."""
@@ -196,15 +198,24 @@ class Store:
     def put(self, key: str, body: Any, sha256: str, content_type: str, **conditions: str) -> str:
         """Store an object that S3 checks against ``sha256`` (hex); return its VersionId, "" without one."""
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
-        response = self._client.put_object(
-            Bucket=self.bucket,
-            Key=key,
-            Body=body,
-            ContentType=content_type,
-            ChecksumSHA256=checksum,
-            **conditions,
-        )
+        try:
+            response = self._client.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                ChecksumSHA256=checksum,
+                **conditions,
+            )
+        except self._client.exceptions.ClientError as error:
+            self._note_retries(error.response)
+            raise
+        self._note_retries(response)
         return str(response.get("VersionId", ""))
+
+    def _note_retries(self, response: Mapping[str, Any]) -> None:
+        if response.get("ResponseMetadata", {}).get("RetryAttempts"):
+            self.uncertain = True
 
     def put_document(self, key: str, body: bytes, **conditions: str) -> str:
         """Store a JSON document; return its VersionId."""
@@ -323,13 +334,18 @@ def _explain(error: Any, bucket: str) -> str:
 
 def read_current(store: Store) -> Current:
     """Read what the bucket holds, in at most three requests when no publisher was interrupted."""
-    with ThreadPoolExecutor(2) as pool:
-        listing = pool.submit(store.notes)
-        found = store.get(pointer_key(store.prefix))
-        notes = tuple(listing.result())
+    found = store.get(pointer_key(store.prefix))
     if found is None:
-        return Current(None, None, None, notes)
-    body, etag = found
+        return Current(None, None, None, tuple(store.notes()))
+    # Notes after the pointer: who has moved it may still be deleting, and its note is there until it has done so.
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(store.notes)
+        pointer, manifest, warnings = _read_manifest(store, found[0])
+        return Current(pointer, found[1], manifest, tuple(listing.result()), warnings)
+
+
+def _read_manifest(store: Store, body: bytes) -> tuple[Pointer | None, Manifest | None, tuple[str, ...]]:
+    """Return the pointer in ``body`` and its manifest, as far as they can be read, and a warning if they cannot."""
     pointer = None
     try:
         pointer = parse_pointer(body)
@@ -343,8 +359,8 @@ def read_current(store: Store) -> Current:
         raise PublishError(f"{error}. It was published by a later version of this project: update yours.") from error
     except ManifestError as error:
         # Publishing is how this gets repaired: everything is uploaded anew.
-        return Current(pointer, etag, None, notes, (f"What the bucket {store.bucket!r} serves is damaged: {error}",))
-    return Current(pointer, etag, manifest, notes)
+        return pointer, None, (f"What the bucket {store.bucket!r} serves is damaged: {error}",)
+    return pointer, manifest, ()
 
 
 def make_plan(store: Store, tree: Tree, current: Current) -> Plan:
@@ -389,9 +405,12 @@ def publish(store: Store, plan: Plan, origin: Origin) -> Published:
     text = {"release": plan.release, "author": origin.author, "paths": paths}
     store.put_document(note, json.dumps(text).encode())
     result = _move(store, plan, origin, note) if plan.moves_pointer else None
+    if result is not None and not result.moved:
+        return result  # What left the tree is deleted by who moved the pointer.
     _hide(store, [*plan.removed, *plan.orphans])
-    # While somebody else is at work on the same keys, the next publisher shall look at them once more.
-    if not any(not other.expired for other in plan.current.notes):
+    # While somebody else may be at work on the same keys, the next publisher shall look at them once more. Who has
+    # moved the pointer knows that all others either lose or have seen this note; who has not moved it knows nothing.
+    if result is not None and all(other.expired for other in plan.current.notes):
         store.delete([{"Key": note}])
     _remove_expired_notes(store, plan)
     if result is not None:
@@ -426,9 +445,11 @@ def _move(store: Store, plan: Plan, origin: Origin, note: str) -> Published:
     )
     if _write_pointer(store, pointer, plan.current.etag):
         return Published(pointer, moved=True)
-    # Nobody else can have named these versions: without them the winner's are the current ones again.
-    ours = [{"Key": file_key(store.prefix, path), "VersionId": version} for path, version in uploaded.items()]
-    store.delete([*ours, {"Key": key, "VersionId": manifest_version}, {"Key": note}])
+    # Nobody else can have named these versions: without them the winner's are the current ones again. Unless answers
+    # were lost: then this may have been served already, and there may be more versions. The note stays for the next.
+    if not store.uncertain:
+        ours = [{"Key": file_key(store.prefix, path), "VersionId": version} for path, version in uploaded.items()]
+        store.delete([*ours, {"Key": key, "VersionId": manifest_version}, {"Key": note}])
     winner = read_current(store).pointer
     if winner is not None and winner.release == plan.release:
         return Published(winner, moved=False)
