@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import psutil
@@ -23,6 +22,7 @@ ACCEPTED = {
     # A thread that is no daemon keeps its process from ending. The first drill: by the last it has been ended.
     "a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,)).start()",
     "a fork": "import os, time\nif os.fork() == 0:\n    time.sleep(3600)\n    os._exit(0)",
+    "a daemon": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(3600)\n    os._exit(0)",
     "another working directory, no output": "import os\nos.chdir('/')\nos.close(1)\nos.close(2)",
     "SIGTERM and SIGINT ignored": (
         "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -42,6 +42,10 @@ REJECTED = {
     "a fork, then an error": (
         "import os, time\nif os.fork() == 0:\n    time.sleep(3600)\nraise RuntimeError('after the fork')",
         ["RuntimeError: after the fork", FILE],
+    ),
+    "a daemon, then an error": (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(3600)\nraise RuntimeError('after it')",
+        ["RuntimeError: after it", FILE],
     ),
     "output closed, then an error": (
         "import os\nos.close(1)\nos.close(2)\nraise RuntimeError('nobody hears')",
@@ -64,7 +68,7 @@ def test_broken_import(rig: Rig, code: str, said: list[str]) -> None:
     wait_for("the rejection", lambda: rig.task.health()[1]["rejected"], until=lambda rejected: rejected == release)
     for part in said:
         rig.wait_error(part)
-    assert _loading(rig, release) == []
+    assert not [cwd for cwd in _processes(rig).values() if release in cwd]
     rig.point(served)
     rig.wait_calm()
     rig.check_probe()
@@ -79,7 +83,7 @@ def test_imports_that_hang_or_print_without_end(rig: Rig) -> None:
     rig.wait_error(f"code location 'main' was not ready within {CANARY_SECONDS} s")
     body = rig.wait_error(FILE)
     assert "line 5 in <module>" in body["error"], "it names the line that hangs"
-    assert _loading(rig, release) == []
+    assert not [cwd for cwd in _processes(rig).values() if release in cwd]
     printed = sum(len(line) for line in rig.task.lines[before:] if "xxxxx" in line)
     # 1 MB in 4 s, twice as much with what is around each line; without a limit it would be 200 MB.
     assert printed < 2 * (CANARY_SECONDS / 4 + 1) * 2**20 * 1.5
@@ -95,7 +99,7 @@ def test_one_of_two_locations_is_broken(rig: Rig) -> None:
     rig.wait_error("code location 'second' ended with 1 while loading")
     assert rig.assets(rig.task) == {rig.asset}
     assert set(rig.task.ui.locations()) == {"main"}
-    assert _loading(rig, release) == []
+    assert not [cwd for cwd in _processes(rig).values() if release in cwd]
     rig.write(location="second")
     rig.wait_served(*rig.publish())
     wait_for("the second location", lambda: set(rig.task.ui.locations()), until=lambda found: "second" in found)
@@ -166,19 +170,20 @@ def test_import_that_eats_memory(rig: Rig) -> None:
 
 def test_nothing_is_left(rig: Rig) -> None:
     """Of all those releases, with their threads, forks and ignored signals, no process is left but what serves."""
+    rig.wait_served(*rig.publish())
     serving = set(rig.task.health()[1]["children"].values()) | {rig.task.process.pid}
-    wait_for("the others to end", lambda: {p.pid for p in rig.task.session()}, until=lambda found: found <= serving)
+    wait_for("the others to end", lambda: set(_processes(rig)) - serving, until=lambda left: not left)
     assert rig.task.stop() == 0
-    assert rig.task.session() == []
+    assert _processes(rig) == {}
 
 
-def _loading(rig: Rig, release: str) -> list[psutil.Process]:
-    """Return the processes of the task that work in the directory of a release."""
-    found = []
-    for process in rig.task.session():
+def _processes(rig: Rig) -> dict[int, str]:
+    """Return the live processes of the task, with their directories: also those that have left its session."""
+    found = {}
+    for process in psutil.process_iter():
         try:
-            if release in process.cwd() or release in json.dumps(process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
+            if process.environ().get("DAGSTER_RUN_DIR") == str(rig.task.run_dir):
+                found[process.pid] = process.cwd()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found

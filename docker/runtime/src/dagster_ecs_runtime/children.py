@@ -28,6 +28,8 @@ _OUTPUT_BYTES, _OUTPUT_SECONDS = 1024 * 1024, 4
 endless loop prints would fill the logs, at a price, and keep the supervisor from its work."""
 
 _ABORT_SECONDS = 5
+_KILLS = 5
+"""Times that what a process has started is looked for and killed: it may be starting more."""
 
 SERVER_OOM_SCORE = 400
 RUN_OOM_SCORE = 600
@@ -71,11 +73,12 @@ class Child:
         self.name = name
         self.started = time.monotonic()
         self.asked_to_end = False
+        self._mark = f"DAGSTER_ECS_CHILD={os.getpid()}-{time.monotonic_ns()}"
         with _own_lock:
             # Not a shell's background job: Dagster ignores SIGTERM in a process that was started ignoring SIGINT.
             self._process = subprocess.Popen(
                 command,
-                env=dict(env),
+                env={**env, **dict([self._mark.split("=")])},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -135,34 +138,39 @@ class Child:
         return True
 
     def members(self) -> list[int]:
-        """Return the pids of the other live processes of the group: its steps, in that of a run.
+        """Return the pids of the other live processes that this one has started, and those again: a run's steps.
 
+        They are in its group, or have its mark in their environment, which a process keeps that leaves the group.
         Found in /proc; where that does not exist (macOS) none are known.
         """
         found = []
-        for status in Path("/proc").glob("[0-9]*/stat"):
+        for process in Path("/proc").glob("[0-9]*"):
+            pid = int(process.name)
             try:
                 # proc(5): "pid (name) state parent group ..."; the name may hold spaces and parentheses.
-                state, _parent, group = status.read_text().rpartition(")")[2].split()[:3]
+                state, _parent, group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+                ours = int(group) == self.pid or self._mark.encode() in (process / "environ").read_bytes().split(b"\0")
             except (OSError, ValueError):
                 continue
-            pid = int(status.parent.name)
-            if int(group) == self.pid and pid != self.pid and state != "Z":
+            if ours and pid != self.pid and state != "Z":
                 found.append(pid)
         return found
 
     def signal_members(self, number: signal.Signals) -> None:
-        """Send a signal to everything in the group but the process itself."""
+        """Send a signal to everything that this process has started."""
         for pid in self.members():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
     def kill_group(self) -> None:
         """End the process and everything it started."""
-        if self.exit_code() is not None and not self.members():
-            return  # the group's number may be somebody else's by now
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self.exit_code() is None:  # else the group's number may be somebody else's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        for _ in range(_KILLS):
+            if not self.members():
+                break
+            self.signal_members(signal.SIGKILL)
         self._process.wait()
 
     def _pass_on(self, output: IO[bytes]) -> None:
