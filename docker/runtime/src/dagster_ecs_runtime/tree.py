@@ -129,17 +129,16 @@ class TreeSource(ReleaseBucket):
 
         ``etag`` is the digest of the listing that was acted upon last. One request a thousand files.
         """
-        first = self._seen is None
+        before, first = self._seen, self._seen is None
         if first:
-            self._seen = self._list().digest()
+            before = self._list().digest()
             time.sleep(_SECOND_LOOK_SECONDS)
         listing = self._list()
-        digest = listing.digest()
-        settled, self._seen = digest == self._seen, digest
+        digest = self._seen = listing.digest()
         if digest == etag:
             shutil.rmtree(self._incoming, ignore_errors=True)
             return Poll(False, None, etag)
-        if settled:
+        if digest == before:
             with contextlib.suppress(_MovedError):
                 return Poll(True, self._snapshot(listing, digest), digest)
         if first:
