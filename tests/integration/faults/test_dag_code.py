@@ -12,7 +12,9 @@ from tests.e2e.platform_under_test import Probe
 from tests.integration.faults.cgroup import CannotLimitError, memory_limit
 from tests.integration.faults.conftest import Rig
 
-CANARY_SECONDS = 12
+CANARY_SECONDS = 30
+"""Enough for good code on a busy machine; the one drill in which it passes takes as long."""
+
 VARIABLES = {"DAGSTER_CANARY_SECONDS": str(CANARY_SECONDS)}
 
 FILE = "dags/main/__init__.py"
