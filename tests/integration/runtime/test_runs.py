@@ -87,14 +87,20 @@ def launch(webserver: Task, gate: Gate) -> str:
 
 
 def test_run_in_flight_finishes_on_its_own_release(bucket: Bucket, start: Start, gate: Gate) -> None:
-    """Two swaps in the middle of a run: later steps, their subprocesses and late imports stay on its release."""
+    """Three swaps in the middle of a run, one without its location: all its steps stay on its release."""
     one = publish(bucket, gate, "one")
     webserver, daemon = start("webserver"), start("daemon")
     for task in (webserver, daemon):
         task.wait_release(one)
     run = launch(webserver, gate)
-    for version in ("two", "three"):
-        release = publish(bucket, gate, version)
+    for version in ("two", "without the location", "three"):
+        if version == "without the location":
+            shutil.rmtree(bucket.tree / "main")
+            (bucket.tree / "other").mkdir()
+            (bucket.tree / "other/__init__.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+            release = bucket.publish()
+        else:
+            release = publish(bucket, gate, version)
         for task in (webserver, daemon):
             task.wait_release(release)
     assert (daemon.base / "releases" / one).is_dir(), "neither current nor previous, but in use"
@@ -103,8 +109,12 @@ def test_run_in_flight_finishes_on_its_own_release(bucket: Bucket, start: Start,
     expected = {"first.version": "one", "second.version": "one", "second.late": "one"}
     assert webserver.ui.materialization_texts(run) == expected
     wait_for("the release to be removed", lambda: not (daemon.base / "releases" / one).exists())
-    servers = [p for p in daemon.session() if "grpc" in p.cmdline()]
-    assert [p.pid for p in servers] == [daemon.health()[1]["children"]["code server main"]]
+    server = daemon.health()[1]["children"]["code server main"]
+    wait_for(
+        "the servers that were replaced to end",
+        lambda: [p.pid for p in daemon.session() if "grpc" in p.cmdline()],
+        until=lambda pids: pids == [server],
+    )
     run = webserver.ui.launch("main", assets=["first", "second"])
     assert webserver.ui.wait_run(run) == "SUCCESS"
     assert set(webserver.ui.materialization_texts(run).values()) == {"three"}
