@@ -7,6 +7,7 @@ equal, its files are fetched and become a release like any other: the same id, d
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import keyword
 import re
@@ -16,7 +17,7 @@ from collections.abc import Buffer, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 from typing import Any
 
@@ -302,14 +303,15 @@ class TreeSource(ReleaseBucket):
 
 def ignored(path: str) -> bool:
     """Return whether the default patterns leave out a file, for its own name or that of a directory above it."""
-    *directories, name = path.split("/")
-    return any(_matches(each, is_directory=True) for each in directories) or _matches(name, is_directory=False)
+    directory, _, name = path.rpartition("/")
+    return _ignored_name(name, is_directory=False) or (bool(directory) and _ignored_directory(directory))
 
 
 def without_markers(files: Iterable[Listed]) -> list[Listed]:
     """Return the files sorted by path, without the empty objects that consoles put in the place of directories."""
     found = sorted(files, key=lambda each: each.path)
-    directories = {parent for each in found for parent in _parents(each.path)}
+    directories = {each.path.rpartition("/")[0] for each in found}
+    directories |= {parent for each in directories for parent in _parents(each)}
     return [each for each in found if each.size or each.path not in directories]
 
 
@@ -357,12 +359,22 @@ def _check_names(names: Sequence[str], paths: set[str]) -> None:
         seen[name.lower()] = name
 
 
-def _matches(name: str, *, is_directory: bool) -> bool:
-    return any(
-        fnmatchcase(name, pattern.removeprefix("\\").removesuffix("/"))
-        for pattern in DEFAULT_IGNORE
-        if is_directory or not pattern.endswith("/")
-    )
+@functools.lru_cache(maxsize=10_000)
+def _ignored_directory(path: str) -> bool:
+    return any(_ignored_name(each, is_directory=True) for each in path.split("/"))
+
+
+def _ignored_name(name: str, *, is_directory: bool) -> bool:
+    return (_IGNORED_DIRECTORY if is_directory else _IGNORED_FILE).match(name) is not None
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Return what matches a name that one of the patterns of .gitignore matches."""
+    return re.compile("|".join(translate(each.removeprefix("\\").removesuffix("/")) for each in patterns))
+
+
+_IGNORED_DIRECTORY = _any_of(DEFAULT_IGNORE)
+_IGNORED_FILE = _any_of(each for each in DEFAULT_IGNORE if not each.endswith("/"))
 
 
 def _parents(path: str) -> Iterator[str]:
