@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], help="what to measure; default: everything")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller; docs/benchmarks.md stays as it is")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is ended and removed
     names = options.names or list(MEASUREMENTS)
     file = ROOT / "build" / ("benchmarks-quick.json" if options.quick else "benchmarks.json")
     where = report.machine(AWS)
