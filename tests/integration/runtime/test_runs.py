@@ -100,6 +100,7 @@ def test_run_in_flight_finishes_on_its_own_release(bucket: Bucket, start: Start,
             (bucket.tree / "other/__init__.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
             release = bucket.publish()
         else:
+            shutil.rmtree(bucket.tree / "other", ignore_errors=True)
             release = publish(bucket, gate, version)
         for task in (webserver, daemon):
             task.wait_release(release)
