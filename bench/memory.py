@@ -41,7 +41,7 @@ def measure(world: World) -> Result:
         web.ui.locations()
         time.sleep(_AFTER_SECONDS)
         steady, peaks, charged = [_by_name(web)], [], []
-        for number in range(1 if world.quick else 5):
+        for number in range(1 if world.quick else 3):
             example.edit(f"probe_{number}")
             group.reset_peak()
             with _Sampler(web) as sampler:

@@ -37,7 +37,7 @@ def measure(world: World) -> Result:
     unchecked = [*arguments, "-e", "dag_release_validate=false"]
     _run(world, arguments)  # byte code
     checked_runs, unchecked_runs, unchanged_runs = [], [], []
-    for _ in range(2 if world.quick else 7):
+    for _ in range(2 if world.quick else 5):
         longer(published.tree / module(3))
         checked_runs.append(_run(world, arguments))
         longer(published.tree / module(3))
