@@ -58,6 +58,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ManifestError(ValueError):
@@ -151,7 +152,7 @@ def validate_path(path: str) -> str:
         raise refuse(f"is {len(encoded)} bytes long, at most {MAX_PATH_BYTES} are allowed")
     if "\\" in path:
         raise refuse("has a backslash")
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+    if _CONTROL_CHARACTER.search(path):
         raise refuse("has a control character")
     if path.startswith("/"):
         raise refuse("is absolute")
