@@ -14,6 +14,9 @@ from typing import Any
 
 import boto3
 
+from module_utils.dag_manifest import Manifest, Pointer, parse_manifest, parse_pointer
+from module_utils.dag_tree import read_tree
+
 ROOT = Path(__file__).resolve().parents[3]
 BUCKET = "dagster-local-dags-123456789012"
 CONTAINER_PYTHON = ROOT / ".venv/container/bin/python"
@@ -52,10 +55,12 @@ def emulator() -> Iterator[str]:
             with subprocess.Popen(
                 ["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as drain:
-                yield found.group(1)
-                process.terminate()
-                process.wait(30)
-                drain.wait(30)
+                try:
+                    yield found.group(1)
+                finally:
+                    process.terminate()
+                    process.wait(30)
+                    drain.wait(30)
         finally:
             process.kill()
 
@@ -110,3 +115,34 @@ def keys(s3: Any, prefix: str = "", bucket: str = BUCKET) -> list[str]:
     """Return the keys that a plain listing shows."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return sorted(item["Key"] for page in pages for item in page.get("Contents", []))
+
+
+def served(s3: Any, bucket: str, prefix: str = "") -> tuple[Pointer, Manifest, dict[str, bytes]]:
+    """Read what a task would serve, the way a task does: each file by its pinned version."""
+    pointer = parse_pointer(s3.get_object(Bucket=bucket, Key=f"{prefix}releases/current")["Body"].read())
+    manifest = parse_manifest(
+        s3.get_object(
+            Bucket=bucket, Key=f"{prefix}releases/{pointer.release}.json", VersionId=pointer.manifest_version_id
+        )["Body"].read()
+    )
+    files = {
+        file.path: s3.get_object(Bucket=bucket, Key=f"{prefix}dags/{file.path}", VersionId=file.version_id)[
+            "Body"
+        ].read()
+        for file in manifest.files
+    }
+    return pointer, manifest, files
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Return the files that a release of ``root`` has."""
+    return {file.path: (root / file.path).read_bytes() for file in read_tree(str(root)).files}
+
+
+def assert_whole_and_tidy(s3: Any, bucket: str, root: Path) -> None:
+    """The tree is served, every pinned version is its key's current one, and nothing else lies in dags/."""
+    _, manifest, files = served(s3, bucket)
+    assert files == contents(root)
+    assert keys(s3, "dags/", bucket) == [f"dags/{path}" for path in sorted(files)]
+    for file in manifest.files:
+        assert s3.head_object(Bucket=bucket, Key=f"dags/{file.path}")["VersionId"] == file.version_id

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from module_utils import dag_publish
-from module_utils.dag_manifest import Manifest, Pointer, parse_manifest, parse_pointer
 from module_utils.dag_publish import (
     LostRaceError,
     Origin,
@@ -31,7 +30,14 @@ from module_utils.dag_publish import (
     read_origin,
 )
 from module_utils.dag_tree import TreeError, read_tree
-from tests.integration.release.support import create_bucket, keys, write_tree
+from tests.integration.release.support import (
+    assert_whole_and_tidy,
+    contents,
+    create_bucket,
+    keys,
+    served,
+    write_tree,
+)
 
 ORIGIN = Origin("ada", "a1b2c3")
 
@@ -74,36 +80,6 @@ def plan_for(store: Store, root: Path) -> Plan:
 def deploy(bucket: str, root: Path, prefix: str = "") -> Published:
     store = create_store(bucket, prefix)
     return publish(store, plan_for(store, root), ORIGIN)
-
-
-def served(s3: Any, bucket: str, prefix: str = "") -> tuple[Pointer, Manifest, dict[str, bytes]]:
-    """Read what a task would serve, the way a task does: each file by its pinned version."""
-    pointer = parse_pointer(s3.get_object(Bucket=bucket, Key=f"{prefix}releases/current")["Body"].read())
-    manifest = parse_manifest(
-        s3.get_object(
-            Bucket=bucket, Key=f"{prefix}releases/{pointer.release}.json", VersionId=pointer.manifest_version_id
-        )["Body"].read()
-    )
-    files = {
-        file.path: s3.get_object(Bucket=bucket, Key=f"{prefix}dags/{file.path}", VersionId=file.version_id)[
-            "Body"
-        ].read()
-        for file in manifest.files
-    }
-    return pointer, manifest, files
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {file.path: (root / file.path).read_bytes() for file in read_tree(str(root)).files}
-
-
-def assert_whole_and_tidy(s3: Any, bucket: str, root: Path) -> None:
-    """The tree is served, every pinned version is its key's current one, and nothing else lies in dags/."""
-    _, manifest, files = served(s3, bucket)
-    assert files == contents(root)
-    assert keys(s3, "dags/", bucket) == [f"dags/{path}" for path in sorted(files)]
-    for file in manifest.files:
-        assert s3.head_object(Bucket=bucket, Key=f"dags/{file.path}")["VersionId"] == file.version_id
 
 
 def test_first_release(bucket: tuple[Any, str], root: Path) -> None:
