@@ -169,6 +169,24 @@ def test_request_that_arrives_after_all(
     scene.assert_notes_end(scene.changed, monkeypatch)
 
 
+@pytest.mark.parametrize("stage", ["after the pointer", "after a part of the files"])
+def test_answers_that_are_lost(scene: Scene, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections break when S3 has stored what was sent; before it is sent again somebody else publishes.
+
+    After the pointer that one builds on a release whose publisher does not know that it was served.
+    """
+    other = write_tree(shutil.copytree(scene.changed, scene.root.with_name("other")), {"main/new_0.py": "x = 1\n"})
+    with scene.gate.holding(STAGES[stage]()) as hold:
+        publisher = scene.begin(hold)
+        assert scene.moved(other)
+    assert publisher.result()["error"] == "LostRaceError"
+    publisher.kill()
+    assert scene.container.fetch() == contents(other)
+    scene.moved(other)
+    assert_whole_and_tidy(scene.s3, scene.name, other)
+    scene.assert_notes_end(other, monkeypatch)
+
+
 def test_killed_playbook(endpoint: str, gate: Gate, tmp_path: Path) -> None:
     """The command that users type, with all of its processes."""
     s3 = create_bucket(endpoint)
