@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 ENV ?= local
 ARGS ?=
+RELEASE ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
 ANSIBLE := .venv/controller/bin/ansible-playbook -i $(INVENTORY)
@@ -43,6 +44,10 @@ logs: env-local ## Show the last log lines; ARGS="webserver -n 200" for more of 
 deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
 	@local/bootstrap.sh container # its packages check that the DAGs load
 	@$(ANSIBLE) deploy_dags.yml $(ARGS)
+
+.PHONY: rollback-dags
+rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<id>, and wait (rollback_dags.yml)
+	@$(ANSIBLE) rollback_dags.yml -e "dag_release_rollback_to=$(RELEASE)" $(ARGS)
 
 .PHONY: infra-apply
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)

@@ -82,9 +82,48 @@ def make_conditional_writes_atomic() -> None:
     S3Response.put_object = put_object
 
 
+def keep_newer_noncurrent_versions() -> None:
+    """Return NewerNoncurrentVersions of a lifecycle rule as it was put.
+
+    Defect: moto drops NewerNoncurrentVersions of NoncurrentVersionExpiration.
+    AWS: GetBucketLifecycleConfiguration returns it (LifecycleRule in the Amazon S3 API Reference).
+    """
+    from moto.s3.models import FakeBucket
+    from moto.s3.responses import S3Response
+
+    put, get = FakeBucket.set_lifecycle, S3Response.get_bucket_lifecycle
+
+    @functools.wraps(put)
+    def set_lifecycle(self: Any, rules: list[dict[str, Any]]) -> None:
+        put(self, rules)
+        for stored, rule in zip(self.rules, rules, strict=True):
+            expiration = rule.get("NoncurrentVersionExpiration") or {}
+            stored.newer_noncurrent_versions = expiration.get("NewerNoncurrentVersions")
+
+    @functools.wraps(get)
+    def get_bucket_lifecycle(self: Any) -> Any:
+        def serialized(answer: Any) -> Any:
+            for stored, shown in zip(rules, answer.result["Rules"], strict=True):
+                # An account that was saved before has rules without it.
+                if newer := getattr(stored, "newer_noncurrent_versions", None):
+                    shown["NoncurrentVersionExpiration"]["NewerNoncurrentVersions"] = int(newer)
+            return serialize(answer)
+
+        rules, serialize = self.backend.get_bucket_lifecycle(self.bucket_name), self.serialized
+        self.serialized = serialized
+        try:
+            return get(self)
+        finally:
+            del self.serialized
+
+    FakeBucket.set_lifecycle = set_lifecycle
+    S3Response.get_bucket_lifecycle = get_bucket_lifecycle
+
+
 FIXES: tuple[Callable[[], None], ...] = (
     honour_secure_transport_in_bucket_policies,
     make_conditional_writes_atomic,
+    keep_newer_noncurrent_versions,
 )
 
 

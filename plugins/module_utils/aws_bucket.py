@@ -30,12 +30,17 @@ OWNERSHIP = "BucketOwnerEnforced"
 
 @dataclass(frozen=True)
 class BucketSpec:
-    """What the bucket should look like. Periods in days; `expiring_prefixes` maps a key prefix to its period."""
+    """What the bucket should look like. Periods in days; `expiring_prefixes` maps a key prefix to its period.
+
+    A version that was replaced expires when `noncurrent_days` are over and `noncurrent_versions` newer ones of its key
+    were replaced too.
+    """
 
     platform: str
     name: str
     region: str
     noncurrent_days: int
+    noncurrent_versions: int
     expiring_prefixes: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,7 +69,10 @@ def lifecycle_rules(spec: BucketSpec) -> list[dict[str, Any]]:
             "ID": "old-versions",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": spec.noncurrent_days},
+            "NoncurrentVersionExpiration": {
+                "NoncurrentDays": spec.noncurrent_days,
+                "NewerNoncurrentVersions": spec.noncurrent_versions,
+            },
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
         }
     ]

@@ -17,12 +17,13 @@ import base64
 import getpass
 import hashlib
 import json
+import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,12 @@ WORKERS = 16
 
 DELETE_BATCH = 1000
 """Keys in one DeleteObjects request, the API's limit."""
+
+SHORTEST_ID = 4
+"""Characters of a release's id that may stand for it, if they are unique."""
+
+SHOWN_CHOICES = 10
+"""Of releases or files, in a message."""
 
 NOTE_LIFETIME = timedelta(minutes=15)
 """A note older than this is of a publisher that is dead: an upload of 1,000 files takes seconds."""
@@ -116,6 +123,8 @@ class Plan:
     removed: tuple[str, ...]
     restore: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Versions in S3 that the uploads are copies of, by path: a rollback. Empty: they come from the directory."""
 
     @property
     def previous(self) -> str | None:
@@ -153,6 +162,30 @@ class Plan:
     @staticmethod
     def _names(locations: Iterable[Any]) -> set[str]:
         return {location.name for location in locations}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the plan would change, as modules return it."""
+        pointer = self.current.pointer
+        return {
+            "changed": self.changes,
+            "release": self.release,
+            "previous": self.previous,
+            "moved": self.moves_pointer,
+            "published_at": pointer.published_at if pointer and not self.moves_pointer else None,
+            "locations": {
+                "all": [location.name for location in self.tree.locations],
+                "added": self.locations_added,
+                "removed": self.locations_removed,
+            },
+            "files": {
+                "count": len(self.tree.files),
+                "added": list(self.added),
+                "changed": list(self.changed),
+                "removed": list(self.removed),
+                "restored": list(self.restore),
+                "orphans": list(self.orphans),
+            },
+        }
 
     def describe(self) -> str:
         """Return the plan as text, one line per file, for ``--diff``."""
@@ -212,6 +245,46 @@ class Store:
             raise
         self._note_retries(response)
         return str(response.get("VersionId", ""))
+
+    def copy(self, key: str, version_id: str, sha256: str) -> str:
+        """Make an old version of an object its current one; return the new VersionId, "" without one.
+
+        S3 refuses to copy an object onto itself with nothing changed, which replaced metadata is not.
+        """
+        response = self._client.copy_object(
+            Bucket=self.bucket,
+            Key=key,
+            CopySource={"Bucket": self.bucket, "Key": key, "VersionId": version_id},
+            MetadataDirective="REPLACE",
+            ContentType="application/octet-stream",
+            Metadata={"sha256": sha256},
+            ChecksumAlgorithm="SHA256",
+        )
+        self._note_retries(response)
+        return str(response.get("VersionId", ""))
+
+    def has_version(self, key: str, version_id: str) -> bool:
+        """Return whether a version of an object is still there."""
+        try:
+            self._client.head_object(Bucket=self.bucket, Key=key, VersionId=version_id)
+        except self._client.exceptions.ClientError as error:
+            if _code(error) in ("404", "NoSuchKey", "NoSuchVersion"):
+                return False
+            raise
+        return True
+
+    def release_versions(self) -> tuple[list[dict[str, Any]], datetime]:
+        """Return all versions and delete markers below ``releases/``, and S3's time.
+
+        Each is {"Key", "VersionId", "LastModified"} and "IsLatest".
+        """
+        found: list[dict[str, Any]] = []
+        now = datetime.now(UTC)
+        pages = self._client.get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=f"{self.prefix}releases/"):
+            now = _response_time(page)
+            found += [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        return found, now
 
     def _note_retries(self, response: Mapping[str, Any]) -> None:
         if response.get("ResponseMetadata", {}).get("RetryAttempts"):
@@ -389,6 +462,117 @@ def make_plan(store: Store, tree: Tree, current: Current) -> Plan:
     )
 
 
+def find_release(store: Store, current: Current, wanted: str) -> Manifest:
+    """Return the manifest of the release that ``wanted`` begins like; if empty, of the one served before.
+
+    Raises PublishError with the choices where there is none.
+    """
+    versions, _ = store.release_versions()
+    pattern = re.compile(re.escape(manifest_key(store.prefix, "#")).replace(re.escape("#"), "([0-9a-f]{16})"))
+    newest: dict[str, datetime] = {}
+    for version in versions:
+        if version["IsLatest"] and "ETag" in version and (match := pattern.fullmatch(version["Key"])):
+            newest[match[1]] = version["LastModified"]
+    if not wanted and current.pointer is None:
+        raise PublishError("Nothing is released that could be rolled back: run ansible-playbook deploy_dags.yml first.")
+    if not wanted and current.pointer is not None and current.pointer.previous is None:
+        raise PublishError(f"Release {current.pointer.release} is the first one: there is none to roll back to.")
+    identifier = wanted or str(current.pointer and current.pointer.previous)
+    matches = sorted(release for release in newest if release.startswith(identifier))
+    if len(matches) != 1 or len(identifier) < SHORTEST_ID:
+        why = "is not unique" if len(matches) > 1 else "is not a release of this bucket, or is no longer kept"
+        if len(identifier) < SHORTEST_ID:
+            why = f"is too short: at least {SHORTEST_ID} characters are needed"
+        choices = sorted(newest, key=lambda release: newest[release], reverse=True)
+        listed = ", ".join(choices[:SHOWN_CHOICES]) + (" and older ones" if len(choices) > SHOWN_CHOICES else "")
+        raise PublishError(
+            f"Release {identifier!r} {why}. Releases that can be rolled back to, newest first: "
+            f"{listed or 'none'}. make dags-history (playbooks/dags_history.yml) tells them apart."
+        )
+    document = store.get(manifest_key(store.prefix, matches[0]))
+    try:
+        return parse_manifest(document[0] if document else b"")
+    except ManifestError as error:
+        raise PublishError(f"Release {matches[0]} cannot be restored, its manifest is damaged: {error}") from error
+
+
+def make_rollback_plan(store: Store, target: Manifest, current: Current) -> Plan:
+    """Return what publishing an old release again would do: its files are copied from their versions in S3.
+
+    They are copied rather than only named again, because a bucket's lifecycle rule expires versions that are not
+    current. Raises PublishError, with the files, if a version has expired already.
+    """
+    files = tuple(LocalFile(entry.path, entry.size, entry.sha256) for entry in target.files)
+    pinned = {entry.path: entry.version_id for entry in target.files}
+    plan = make_plan(store, Tree(Path(), files, target.locations), current)
+    there = _parallel(lambda path: store.has_version(file_key(store.prefix, path), pinned[path]), plan.uploads)
+    gone = [path for path, found in zip(plan.uploads, there, strict=True) if not found]
+    if gone:
+        more = f" and {len(gone) - SHOWN_CHOICES} more" if len(gone) > SHOWN_CHOICES else ""
+        raise PublishError(
+            f"Release {target.id} cannot be restored: of {len(target.files)} files the versions of {len(gone)} have "
+            f"expired or were deleted ({', '.join(gone[:SHOWN_CHOICES])}{more}). Nothing was changed. Choose another "
+            "one (make dags-history), or check its git revision out and deploy it: "
+            f"{target.git_revision or 'none was recorded'}."
+        )
+    return replace(plan, copies={path: pinned[path] for path in plan.uploads})
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What is kept: the newest releases, at least as many as ``releases``, and all younger than ``days``."""
+
+    releases: int
+    days: int
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What is no longer kept: ids of releases, and the versions (as `Store.delete` takes them) to delete."""
+
+    releases: tuple[str, ...]
+    objects: tuple[dict[str, str], ...]
+
+
+def find_leftovers(store: Store, retention: Retention, in_use: Iterable[str]) -> Leftovers:
+    """Return the manifests and pointers that are beyond the retention, never of a release that is current,
+    previous or ``in_use``.
+
+    Whoever publishes or rolls back writes the release's manifest anew, so its time says when that was last done.
+    Versions of files are left to the bucket's lifecycle rule, which keeps those of all releases that are kept here.
+    """
+    versions, now = store.release_versions()
+    pointer = parse_pointer(_required(store.get(pointer_key(store.prefix))))
+    kept = {pointer.release, pointer.previous, *in_use}
+    limit = now - timedelta(days=retention.days)
+    documents = re.compile(re.escape(f"{store.prefix}releases/") + r"([0-9a-f]{16})\.(definitions\.)?json")
+    owners = {version["Key"]: match[1] for version in versions if (match := documents.fullmatch(version["Key"]))}
+    published: dict[str, datetime] = {}
+    for version in versions:
+        if version["Key"] in owners:
+            owner = owners[version["Key"]]
+            published[owner] = max(published.get(owner, version["LastModified"]), version["LastModified"])
+    ordered = sorted(published, key=lambda release: (published[release], release), reverse=True)
+    kept |= {*ordered[: retention.releases], *(release for release in ordered if published[release] > limit)}
+    pointers = sorted(
+        (version for version in versions if version["Key"] == pointer_key(store.prefix)),
+        key=lambda version: (bool(version["IsLatest"]), version["LastModified"]),
+        reverse=True,
+    )
+    old = [version for version in pointers[retention.releases :] if version["LastModified"] <= limit]
+    old += [version for version in versions if owners.get(version["Key"], pointer.release) not in kept]
+    return Leftovers(
+        tuple(release for release in ordered if release not in kept),
+        tuple({"Key": version["Key"], "VersionId": version["VersionId"]} for version in old),
+    )
+
+
+def _required(found: tuple[bytes, str] | None) -> bytes:
+    if found is None:
+        raise PublishError("The pointer releases/current is gone: run ansible-playbook deploy_dags.yml again.")
+    return found[0]
+
+
 def publish(store: Store, plan: Plan, origin: Origin) -> Published:
     """Carry ``plan`` out; raises LostRaceError if somebody else published meanwhile, with nothing of this live."""
     if not plan.changes:
@@ -475,7 +659,16 @@ def _upload(store: Store, plan: Plan) -> dict[str, str]:
     local = {file.path: file for file in plan.tree.files}
 
     def upload(path: str) -> str:
-        return _upload_file(store, plan.tree.root, local[path])
+        if path in plan.copies:
+            version = store.copy(file_key(store.prefix, path), plan.copies[path], local[path].sha256)
+        else:
+            version = _upload_file(store, plan.tree.root, local[path])
+        if version in ("", "null"):
+            raise PublishError(
+                f"The bucket {store.bucket!r} gave no VersionId to {path!r}: its versioning is off. Turn it on "
+                "(ansible-playbook site.yml does), then run the same command again."
+            )
+        return version
 
     return dict(zip(plan.uploads, _parallel(upload, plan.uploads), strict=True))
 
@@ -489,13 +682,7 @@ def _upload_file(store: Store, root: Path, file: LocalFile) -> str:
         if hasher.hexdigest() != file.sha256:
             raise TreeError(changed_meanwhile(root / file.path))
         body.seek(0)
-        version = store.put(file_key(store.prefix, file.path), body, file.sha256, "application/octet-stream")
-    if version in ("", "null"):
-        raise PublishError(
-            f"The bucket {store.bucket!r} gave no VersionId to {file.path!r}: its versioning is off. Turn it on "
-            "(ansible-playbook site.yml does), then run the same command again."
-        )
-    return version
+        return store.put(file_key(store.prefix, file.path), body, file.sha256, "application/octet-stream")
 
 
 def _write_pointer(store: Store, pointer: Pointer, etag: str | None) -> bool:
@@ -542,7 +729,7 @@ def read_origin(root: Path, author: str | None = None) -> Origin:
     revision = _git(root, "rev-parse", "HEAD")
     if revision and _git(root, "status", "--porcelain", "--", "."):
         revision += "-dirty"
-    name = author or _git(root, "config", "user.name") or _user_name()
+    name = author or _git(root, "config", "user.name") or user_name()
     return Origin(name, revision or None)
 
 
@@ -563,7 +750,8 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _user_name() -> str:
+def user_name() -> str:
+    """Return the name of the operating system's user."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

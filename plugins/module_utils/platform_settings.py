@@ -50,7 +50,7 @@ REQUIRED = (
 OPTIONAL = (
     *("vpc_cidr", "vpc_public_subnet_cidrs", "vpc_private_subnet_cidrs"),
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
-    *("cloudwatch_logs_retention_days", "s3_noncurrent_days", "efs_infrequent_access_days"),
+    *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
     "secrets_manager_recovery_days",
 )
 
@@ -288,7 +288,8 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "rds_max_storage": _whole_number(20, 65536, "GiB"),
     "rds_backup_days": _whole_number(1, 35, "days"),
     "cloudwatch_logs_retention_days": _one_of(RETENTION_DAYS),
-    "s3_noncurrent_days": _whole_number(1, 3650, "days"),
+    "dags_keep_releases": _whole_number(1, 50, "releases"),
+    "dags_keep_days": _whole_number(1, 3650, "days"),
     "efs_infrequent_access_days": _one_of(EFS_DAYS),
     "secrets_manager_recovery_days": _recovery_days,
 }

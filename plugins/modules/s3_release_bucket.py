@@ -17,9 +17,15 @@ options:
     type: str
     required: true
   noncurrent_days:
-    description: Days for which versions that are no longer current, and with them old releases, can be restored.
+    description: Days for which a version that was replaced is kept in any case.
     type: int
-    default: 90
+    default: 30
+  noncurrent_versions:
+    description:
+      - Versions of a key that were replaced and are kept however old they are, 1 to 100.
+      - A release whose files were replaced at most so often can be restored for ever.
+    type: int
+    default: 40
   expiring_prefixes:
     description: Key prefixes whose objects expire, with their period in days.
     type: dict
@@ -40,7 +46,8 @@ EXAMPLES = r"""
   s3_release_bucket:
     platform: dagster-production
     name: dagster-production-dags-123456789012
-    noncurrent_days: 90
+    noncurrent_days: 30
+    noncurrent_versions: 40
     expiring_prefixes: {compute-logs/: 90}
 """
 
@@ -72,6 +79,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
             name=arguments["name"],
             region=module.region,
             noncurrent_days=arguments["noncurrent_days"],
+            noncurrent_versions=arguments["noncurrent_versions"],
             expiring_prefixes={prefix: int(days) for prefix, days in arguments["expiring_prefixes"].items()},
             tags=arguments["resource_tags"],
         ),
@@ -85,7 +93,8 @@ def main() -> None:
     run(
         {
             "name": {"type": "str", "required": True},
-            "noncurrent_days": {"type": "int", "default": 90},
+            "noncurrent_days": {"type": "int", "default": 30},
+            "noncurrent_versions": {"type": "int", "default": 40},
             "expiring_prefixes": {"type": "dict", "default": {}},
             "with_contents": {"type": "bool", "default": False},
         },

@@ -92,6 +92,19 @@ def test_edited_dag_appears_without_restart(platform: Platform, tree: Path) -> N
         assert task.rsplit("/", 1)[1][:8] in output, "the convergence table names every running task"
 
 
+def test_rollback_takes_as_long_as_a_deploy_and_nobody_notices(platform: Platform, tree: Path) -> None:
+    assets = platform.ui.assets("main")
+    with Probe(platform.ui, "main") as probe:
+        file = tree / "main" / "assets.py"
+        file.write_text(file.read_text(encoding="utf-8") + "\n\n@dg.asset\ndef regretted() -> None: ...\n")
+        platform.deploy()
+        wait_for("the new asset in the UI", lambda: platform.ui.assets("main") == {*assets, "regretted"})
+        output = platform.make("rollback-dags")
+        wait_for("the new asset to be gone", lambda: platform.ui.assets("main") == assets)
+    assert "serving" in output
+    assert probe.failures == []
+
+
 def test_check_mode_lists_changes_and_makes_none(platform: Platform, tree: Path) -> None:
     write(tree / "main" / "added_file.py", "X = 1\n")
     (tree / "main" / "jobs.py").write_text(

@@ -148,3 +148,26 @@ def test_fix_lets_one_writer_win(overwrite: bool) -> None:
         if overwrite:
             condition = {"IfMatch": s3.put_object(Bucket=BUCKET, Key="pointer", Body=b"zero")["ETag"]}
         assert race(s3, **condition) == ["PreconditionFailed", "stored"]
+
+
+def expiration(s3: Any) -> dict[str, Any]:
+    """Put a rule that keeps newer versions, and return what comes back of it."""
+    rule = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}}
+    asked = {"NoncurrentDays": 30, "NewerNoncurrentVersions": 40}
+    other = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}
+    rules = [{**rule, "NoncurrentVersionExpiration": asked}, other]
+    s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": rules})
+    first, second = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert "NoncurrentVersionExpiration" not in second
+    found: dict[str, Any] = first["NoncurrentVersionExpiration"]
+    return found
+
+
+def test_moto_drops_newer_noncurrent_versions() -> None:
+    with moto() as s3:
+        assert expiration(s3) == {"NoncurrentDays": 30}
+
+
+def test_fix_keeps_newer_noncurrent_versions() -> None:
+    with moto("patched") as s3:
+        assert expiration(s3) == {"NoncurrentDays": 30, "NewerNoncurrentVersions": 40}

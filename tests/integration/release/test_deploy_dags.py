@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,11 +36,13 @@ def root(tmp_path: Path) -> Path:
     )
 
 
-def deploy(endpoint: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def deploy(
+    endpoint: str, *arguments: str, cwd: Path = ROOT, playbook: str = "deploy_dags.yml"
+) -> subprocess.CompletedProcess[str]:
     """Run the playbook on the local inventory; a profile or region of the developer must not matter."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ANSIBLE_"))}
     return subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), str(ROOT / "deploy_dags.yml"), *arguments],
+        [str(Path(sys.executable).with_name("ansible-playbook")), str(ROOT / playbook), *arguments],
         cwd=cwd,
         env=environment
         | {
@@ -290,3 +293,38 @@ def test_documentation_is_complete() -> None:
         assert document["doc"]["options"]
         assert document["examples"]
         assert document["return"]
+
+
+def test_roll_back(endpoint: str, root: Path) -> None:
+    """The playbook: what it would do, what it does, done twice, and a release that is not there."""
+    s3, path = create_bucket(endpoint), json.dumps({"dags_path": str(root)})
+    first = released(s3, succeed(endpoint, "-e", path))
+    write_tree(root, {"sales/__init__.py": DEFS.format(name="profit")})
+    second = released(s3, succeed(endpoint, "-e", path))
+    shown = succeed(endpoint, "--check", "--diff", playbook="rollback_dags.yml")
+    assert f"Would release {first}" in shown
+    assert "~ sales/__init__.py" in shown
+    assert pointer(s3) == second
+    shown = succeed(endpoint, playbook="rollback_dags.yml")
+    assert "changed=1" in shown
+    assert pointer(s3) == first
+    assert "changed=0" in succeed(endpoint, "-e", f"dag_release_rollback_to={first[:8]}", playbook="rollback_dags.yml")
+    done = deploy(endpoint, "-e", "dag_release_rollback_to=00000000", playbook="rollback_dags.yml")
+    assert done.returncode != 0
+    assert "is not a release of this bucket" in done.stdout
+    assert second in done.stdout
+    assert "no releases to roll back" in " ".join(
+        deploy(endpoint, "-e", "dag_source=tree", playbook="rollback_dags.yml").stdout.split()
+    )
+
+
+def released(s3: Any, output: str) -> str:
+    """Return the release that a deploy says it has made, which the pointer names."""
+    (found,) = set(re.findall(r"Released ([0-9a-f]{16})", output))
+    assert pointer(s3) == found
+    return found
+
+
+def pointer(s3: Any) -> str:
+    release: str = json.loads(s3.get_object(Bucket=BUCKET, Key="releases/current")["Body"].read())["release"]
+    return release

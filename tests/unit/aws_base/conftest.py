@@ -9,8 +9,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from local import emulator_fixes
+
 # The service is a variable here, which the overloads of boto3's types do not allow for.
 _SESSION: Any = boto3
+emulator_fixes.apply_all()
 
 
 class Account:

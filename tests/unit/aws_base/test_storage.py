@@ -15,7 +15,7 @@ from module_utils.aws_plan import Plan, Refusal
 from module_utils.aws_repository import ensure_repository, remove_repository
 
 TAGS = {"project": "lab", "owner": "me"}
-BUCKET = BucketSpec("lab", "lab-dags", "us-east-1", 90, {"compute-logs/": 30}, TAGS)
+BUCKET = BucketSpec("lab", "lab-dags", "us-east-1", 30, 40, {"compute-logs/": 30}, TAGS)
 LOG_GROUP = "/ecs/lab/daemon"
 
 

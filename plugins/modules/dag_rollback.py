@@ -1,0 +1,149 @@
+#!/usr/bin/python
+"""Ansible module: serve an earlier release again."""
+
+DOCUMENTATION = r"""
+module: dag_rollback
+short_description: Make the platform's tasks serve an earlier release of DAG code again
+description:
+  - Publishes a release that the bucket still keeps, with the same guarantees as M(dag_release): the pointer moves last,
+    and only if nobody else has moved it meanwhile.
+  - The files that differ are copied from their old versions inside of S3; nothing is uploaded, no directory is needed.
+  - A release whose file versions have expired is refused with the files' names, before anything changes.
+  - Rolling back to the release that is served already changes nothing.
+  - Region, endpoint and credentials come from the environment, as with the AWS CLI.
+options:
+  bucket:
+    description: The bucket of the releases.
+    type: str
+    required: true
+  prefix:
+    description: What all keys begin with, empty or ending in C(/).
+    type: str
+    default: ""
+  release:
+    description:
+      - Id of the release, or at least four characters that it alone begins with.
+      - If empty, the release that was served before the present one.
+    type: str
+    default: ""
+  author:
+    description: Who rolls back. By default the name of the operating system's user.
+    type: str
+requirements:
+  - botocore
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    description: Lists the files and code locations that are added, changed and removed.
+author:
+  - The Dagster on ECS project
+"""
+
+EXAMPLES = r"""
+- name: Serve the previous release again
+  dag_rollback:
+    bucket: dagster-production-dags-123456789012
+
+- name: Serve a release that the history lists
+  dag_rollback:
+    bucket: dagster-production-dags-123456789012
+    release: 6f1d2a9c
+"""
+
+RETURN = r"""
+release:
+  description: Id of the release that is served now.
+  type: str
+  returned: success
+  sample: 6f1d2a9c0b3e4f58
+previous:
+  description: Id of the release that was served before.
+  type: str
+  returned: success
+published_at:
+  description: When the pointer to the release was written, in UTC; null in check mode if it would be written.
+  type: str
+  returned: success
+moved:
+  description: Whether this call moved the pointer, or would.
+  type: bool
+  returned: success
+locations:
+  description: Names of the code locations, under C(all), C(added) and C(removed).
+  type: dict
+  returned: success
+files:
+  description: Number of files under C(count); paths under C(added), C(changed), C(removed), C(restored), C(orphans).
+  type: dict
+  returned: success
+author:
+  description: Who rolled back.
+  type: str
+  returned: success
+git_revision:
+  description: Commit that the release was published from; null if none was recorded.
+  type: str
+  returned: success
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dag_publish import (
+    Origin,
+    PublishError,
+    create_store,
+    explained,
+    find_release,
+    make_rollback_plan,
+    publish,
+    read_current,
+    user_name,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Roll back, or say what that would do; return the module's result."""
+    options = module.params
+    with explained(options["bucket"]):
+        store = create_store(options["bucket"], options["prefix"])
+        current = read_current(store)
+        for warning in current.warnings:
+            module.warn(warning)
+        target = find_release(store, current, options["release"])
+        plan = make_rollback_plan(store, target, current)
+        origin = Origin(options["author"] or user_name(), target.git_revision)
+        result: dict[str, Any] = plan.facts() | {"author": origin.author, "git_revision": origin.git_revision}
+        if module._diff:
+            result["diff"] = [{"prepared": plan.describe()}]
+        if module.check_mode:
+            return result
+        published = publish(store, plan, origin)
+    return result | {
+        "changed": published.moved or bool(plan.orphans),
+        "moved": published.moved,
+        "published_at": published.pointer.published_at,
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "bucket": {"type": "str", "required": True},
+            "prefix": {"type": "str", "default": ""},
+            "release": {"type": "str", "default": ""},
+            "author": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except PublishError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
