@@ -11,6 +11,7 @@ from bench.tasks import POLL_SECONDS, idle_task
 from bench.usage import cpu_seconds, pss, rss
 from bench.world import Measured, World, median
 from tests.e2e.dagster_client import wait_for
+from tests.integration.runtime.conftest import Task
 
 PSS, SHARE = 25, 0.2
 HEALTH_CHECK_SECONDS = 15
@@ -27,14 +28,14 @@ class Idle:
     cpu: float
     requests: float
     peak_rss: int
-    pss: int | None = None
-    """Where no other task shares its pages."""
+    pss: int
+    """With no other task that shares its pages."""
 
 
 def measure(world: World) -> Result:
     """Let one task for each tree idle, all at the same time; then poll the same trees with the AWS CLI."""
     result = Result("Polling while nothing changes")
-    sizes = (10, 1_000) if world.quick else (10, 1_000, 10_000)
+    sizes = (1_000,) if world.quick else (10, 1_000, 10_000)
     seconds = 25 if world.quick else 60
     ours = _idle(world, sizes, seconds)
     theirs = {files: _aws_polls(world, files) for files in sizes}
@@ -50,7 +51,7 @@ def measure(world: World) -> Result:
             f"{idle.requests:g}",
             f"{idle.cpu / seconds * 100:.2f}",
             _megabytes(idle.peak_rss),
-            "" if idle.pss is None else _megabytes(idle.pss),
+            _megabytes(idle.pss),
         )
         table.add(
             f"{files:,}",
@@ -63,14 +64,16 @@ def measure(world: World) -> Result:
         )
         ratios.add(f"{files:,}", f"{their_cpu / cpu:.0f}", f"{polls[0].requests / idle.requests:g}")
     result.tables += [table, ratios]
-    memory = ours[sizes[-1]].pss or 0
     share = max(idle.cpu for idle in ours.values()) / seconds * 100
     result.targets += [
-        Target(
-            f"memory of the supervisor (PSS), {sizes[-1]:,} files",
-            f"≤ {PSS} MB",
-            f"{_megabytes(memory)} MB",
-            memory <= PSS * _MEGABYTE,
+        *(
+            Target(
+                f"memory of the supervisor (PSS), {files:,} files",
+                f"≤ {PSS} MB",
+                f"{_megabytes(idle.pss)} MB",
+                idle.pss <= PSS * _MEGABYTE,
+            )
+            for files, idle in ours.items()
         ),
         Target("CPU of the supervisor, idle polling", f"≤ {SHARE} % of a core", f"{share:.2f} %", share <= SHARE),
         Target(
@@ -90,19 +93,22 @@ def measure(world: World) -> Result:
     result.notes.append(
         f"The supervisor's CPU is all it used in {seconds} s, and so holds more than the polls: it looks after its "
         f"processes every second, asks the code server whether it answers, and answers a health check every "
-        f"{HEALTH_CHECK_SECONDS} s. Its PSS is that of the last task, after the others had ended: they share pages. "
+        f"{HEALTH_CHECK_SECONDS} s. Its PSS was taken while no other task was there to share pages. "
         "`aws s3 sync` is a new process for each poll, on a tree that is complete."
     )
     return result
 
 
 def _idle(world: World, sizes: tuple[int, ...], seconds: float) -> dict[int, Idle]:
-    """Return what an idle supervisor used by number of files."""
+    """Return what an idle supervisor used by number of files: memory one after the other, CPU side by side."""
+    memory = {}
+    for files in sizes[:-1]:
+        with idle_task(world, files) as task:
+            memory[files] = _settled([task])[0]
     with idle_task(world, sizes[-1]) as last:
         with ExitStack() as stack:
             tasks = {files: stack.enter_context(idle_task(world, files)) for files in sizes[:-1]} | {sizes[-1]: last}
-            wait_for("the tasks", lambda: all(task.health()[0] == 200 for task in tasks.values()), seconds=600)
-            time.sleep(_SETTLE_SECONDS)
+            _settled(list(tasks.values()))
             before = {files: cpu_seconds(task.process.pid) for files, task in tasks.items()}
             first = world.emulator.count()
             until = time.monotonic() + seconds
@@ -112,13 +118,22 @@ def _idle(world: World, sizes: tuple[int, ...], seconds: float) -> dict[int, Idl
                     task.health()
             used = {files: cpu_seconds(task.process.pid) - before[files] for files, task in tasks.items()}
             seen = world.emulator.requests(first)
-            found = {files: Idle(used[files], 0, rss(task.process.pid)) for files, task in tasks.items()}
-        found[sizes[-1]].pss = pss(last.process.pid)
-    for files, idle in found.items():
+            peaks = {files: rss(task.process.pid) for files, task in tasks.items()}
+        memory[sizes[-1]] = pss(last.process.pid)
+    found = {}
+    for files in sizes:
         prefix = f"/{world.published(files).bucket.name}/"
         times = [at for at, _, path in seen if path.startswith(prefix)]
-        idle.requests = len(times) / (round((times[-1] - times[0]) / POLL_SECONDS) + 1)
+        requests = len(times) / (round((times[-1] - times[0]) / POLL_SECONDS) + 1)
+        found[files] = Idle(used[files], requests, peaks[files], memory[files])
     return found
+
+
+def _settled(tasks: list[Task]) -> list[int]:
+    """Wait until tasks have started and come to rest; return their supervisors' PSS in bytes."""
+    wait_for("the tasks", lambda: all(task.health()[0] == 200 for task in tasks), seconds=600)
+    time.sleep(_SETTLE_SECONDS)
+    return [pss(task.process.pid) for task in tasks]
 
 
 def _megabytes(size: int) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,8 +80,7 @@ class Example:
 @contextmanager
 def idle_task(world: World, files: int) -> Iterator[Task]:
     """Run the container program without limits on a release of so many files."""
-    base = world.base / f"idle-{files}"
-    base.mkdir()
+    base = Path(tempfile.mkdtemp(prefix=f"idle-{files}-", dir=world.base))
     shutil.copytree(world.storage, base / "storage")
     running = _start("webserver", world.published(files).bucket, base / "webserver")
     try:

@@ -57,7 +57,7 @@ class Seen:
 def measure(world: World) -> Result:
     """Run both systems at once, each with a bucket of its own, and upload again and again."""
     result = Result("From upload to visible, default settings, each task at 0.25 CPU and 512 MB")
-    rounds, baseline_rounds = (3, 1) if world.quick else (30, 8)
+    rounds, baseline_rounds = (2, 1) if world.quick else (30, 8)
     ours, theirs, stop = Seen(), Seen(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(_baseline, world, baseline_rounds, theirs, stop)
