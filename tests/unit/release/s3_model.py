@@ -105,13 +105,15 @@ class Client:
         return self._request("GetObject", key, get)
 
     def head_object(self, **given: Any) -> dict[str, Any]:
+        key, pinned = given["Key"], given.get("VersionId")
+
         def head() -> dict[str, Any]:
-            found = self._bucket.current(given["Key"])
+            found = self._bucket.version(key, pinned) if pinned else self._bucket.current(key)
             if found is None:
                 raise _error("HeadObject", "404")
             return {"ETag": found.etag, "VersionId": found.identifier}
 
-        return self._request("HeadObject", given["Key"], head)
+        return self._request("HeadObject", key, head)
 
     def put_object(self, **given: Any) -> dict[str, Any]:
         key, match, none_match = given["Key"], given.get("IfMatch"), given.get("IfNoneMatch")
@@ -129,6 +131,17 @@ class Client:
             return {"ETag": stored.etag, "VersionId": stored.identifier}
 
         return self._request("PutObject", key, put)
+
+    def copy_object(self, **given: Any) -> dict[str, Any]:
+        source = given["CopySource"]
+
+        def copy() -> dict[str, Any]:
+            found = self._bucket.version(source["Key"], source["VersionId"])
+            if found is None:
+                raise _error("CopyObject", "NoSuchVersion")
+            return {"VersionId": self._bucket.put(given["Key"], found.body).identifier}
+
+        return self._request("CopyObject", given["Key"], copy)
 
     def delete_objects(self, **given: Any) -> dict[str, Any]:
         objects = given["Delete"]["Objects"]
@@ -149,6 +162,30 @@ class Client:
             return {"Contents": [{"Key": key, "LastModified": version.modified} for key, version in found if version]}
 
         return self._request("ListObjectsV2", given["Prefix"], listing)
+
+    def get_paginator(self, operation: str) -> Any:
+        """Return all in one page."""
+        assert operation == "list_object_versions"
+        return SimpleNamespace(paginate=lambda **given: [self._list_object_versions(given["Prefix"])])
+
+    def _list_object_versions(self, prefix: str) -> dict[str, Any]:
+        def listing() -> dict[str, Any]:
+            found: dict[str, list[dict[str, Any]]] = {"Versions": [], "DeleteMarkers": []}
+            for key in sorted(key for key in self._bucket.keys if key.startswith(prefix)):
+                for version in reversed(self._bucket.keys[key]):
+                    entry = {
+                        "Key": key,
+                        "VersionId": version.identifier,
+                        "LastModified": version.modified,
+                        "IsLatest": version is self._bucket.keys[key][-1],
+                    }
+                    if version.body is None:
+                        found["DeleteMarkers"].append(entry)
+                    else:
+                        found["Versions"].append(entry | {"ETag": version.etag})
+            return found
+
+        return self._request("ListObjectVersions", prefix, listing)
 
     def get_bucket_versioning(self, **given: Any) -> dict[str, Any]:
         return self._request("GetBucketVersioning", given["Bucket"], lambda: {"Status": "Enabled"})

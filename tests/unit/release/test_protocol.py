@@ -12,7 +12,7 @@ import os
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,7 +31,9 @@ from module_utils.dag_publish import (
     Origin,
     Published,
     Store,
+    find_release,
     make_plan,
+    make_rollback_plan,
     publish,
     read_current,
 )
@@ -50,7 +52,9 @@ TREES: dict[str, dict[str, str]] = {
 """Files of the location "main": few paths and few contents, so that publishers get into each other's way."""
 
 Trees = dict[str, Tree]
+ROLLBACK = "(the release before)"
 TREE_NAMES = st.sampled_from(sorted(TREES))
+TREE_NAMES_OR_ROLLBACK = st.sampled_from([*sorted(TREES), ROLLBACK])
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +93,18 @@ class World:
         }
 
     def publisher(self, tree: str, late: bool = False) -> Actor:
-        """Begin to publish; the author is unknown to all others."""
+        """Begin to publish a tree, or to roll back; the author is unknown to all others."""
         name = f"publisher-{len(self.publishers)}"
 
-        def work(client: Client) -> Published:
+        def work(client: Client) -> Published | None:
             store = Store(client, s3_model.BUCKET)
-            return publish(store, make_plan(store, self.trees[tree], read_current(store)), Origin(name, None))
+            current = read_current(store)
+            if tree != ROLLBACK:
+                return publish(store, make_plan(store, self.trees[tree], current), Origin(name, None))
+            if current.pointer is None or current.pointer.previous is None:
+                return None
+            target = find_release(store, current, "")
+            return publish(store, make_rollback_plan(store, target, current), Origin(name, None))
 
         self.publishers.append(Actor(name, self.bucket, work, late))
         return self.publishers[-1]
@@ -144,7 +154,7 @@ class World:
             if not actor.ended or isinstance(actor.error, Killed):
                 continue
             assert actor.error is None or isinstance(actor.error, LostRaceError)
-            if actor.error is None and actor.result.moved:
+            if actor.result is not None and actor.result.moved:
                 assert actor.name in authors
             elif not actor.lost:
                 # Who got no answer may have moved the pointer, and another one after it.
@@ -211,7 +221,7 @@ class Protocol(RuleBasedStateMachine):
     def publish_first(self, tree: str) -> None:
         self.world.check_tidy(tree)
 
-    @rule(tree=TREE_NAMES, late=st.booleans())
+    @rule(tree=TREE_NAMES_OR_ROLLBACK, late=st.booleans())
     @precondition(lambda self: len(self.world.at_work) < 3)
     def begin_to_publish(self, tree: str, late: bool) -> None:
         self.world.publisher(tree, late)
@@ -285,22 +295,61 @@ class Protocol(RuleBasedStateMachine):
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 
 
+def profile(examples: int, steps: int = 50) -> settings:
+    """Return the settings of a test: the same examples each time, or very many new ones."""
+    return settings(
+        max_examples=50 * examples if SOAK else examples,
+        derandomize=not SOAK,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        stateful_step_count=steps,
+    )
+
+
 def test_any_interleaving(trees: Trees) -> None:
     class OnTrees(Protocol):
         def __init__(self) -> None:
             super().__init__(trees)
 
-    run_state_machine_as_test(
-        OnTrees,
-        settings=settings(
-            max_examples=10_000 if SOAK else 300,
-            stateful_step_count=60 if SOAK else 30,
-            derandomize=not SOAK,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(OnTrees, settings=profile(60, steps=40))
+
+
+@profile(1200)
+@given(
+    first=st.lists(TREE_NAMES, min_size=1, max_size=2),
+    dead=st.none() | st.tuples(TREE_NAMES, st.integers(6, 14), st.booleans()),
+    racing=st.tuples(*[st.tuples(TREE_NAMES_OR_ROLLBACK, st.booleans())] * 2),
+    turns=st.lists(st.tuples(st.integers(1, 14), st.sampled_from(["answer"] * 5 + ["lose the answer"])), max_size=4),
+)
+def test_two_in_turns(
+    trees: Trees,
+    first: list[str],
+    dead: tuple[str, int, bool] | None,
+    racing: tuple[tuple[str, bool], tuple[str, bool]],
+    turns: list[tuple[int, s3_model.Order]],
+) -> None:
+    """Two publishers that are interrupted a few times, after a dead one: most of what goes wrong needs no more."""
+    world = World(trees)
+    for tree in first:
+        world.publisher(tree).finish()
+    if dead:
+        tree, requests, expires = dead
+        actor = world.publisher(tree)
+        actor.step(requests)
+        actor.kill()
+        if expires:
+            world.bucket.advance(NOTE_LIFETIME + timedelta(seconds=1))
+    both = [world.publisher(*each) for each in racing]
+    for actor, (requests, order) in zip(itertools.cycle(both), turns, strict=False):
+        actor.step(requests - 1)
+        actor.step(order=order)
+        world.check_served()
+    for actor in both:
+        actor.step(1000)
+        world.check_served()
+    world.check_history()
+    world.check_tidy()
 
 
 def test_publisher_sees_who_wins_while_it_reads(trees: Trees) -> None:
@@ -334,6 +383,38 @@ def test_tidying_up_races_with_a_publisher(trees: Trees) -> None:
     tidying.finish()
     world.check_served()
     world.check_tidy("with c")
+
+
+def test_loser_with_the_same_tree(trees: Trees) -> None:
+    """It leaves what left the tree to the winner: somebody else may have brought that back."""
+    world = World(trees)
+    world.check_tidy("first")
+    winner, loser = world.publisher("without b"), world.publisher("without b")
+    winner.run_to("PutObject")
+    loser.run_to("PutObject", pointer_key(""))
+    winner.finish()
+    loser.step(5)
+    world.publisher("first").finish()
+    assert not loser.finish().moved
+    world.check_tidy("first")
+
+
+def test_rollback_races_with_a_publisher(trees: Trees) -> None:
+    """Both have copied and uploaded when one of them moves the pointer; the other takes back what it made."""
+    for order in ([0, 1], [1, 0]):
+        world = World(trees)
+        for tree in ("first", "without b"):
+            world.check_tidy(tree)
+        racing = [world.publisher(ROLLBACK), world.publisher("with c")]
+        for actor in racing:
+            actor.run_to("PutObject", pointer_key(""))
+        winner, loser = (racing[number] for number in order)
+        assert winner.finish().moved
+        with pytest.raises(LostRaceError):
+            loser.finish()
+        world.check_history()
+        world.check_tidy(["first", "with c"][order[0]])
+        world.check_no_notes()
 
 
 def test_winner_that_never_heard_of_it(trees: Trees) -> None:
