@@ -49,6 +49,8 @@ class Bucket:
 
     def __init__(self) -> None:
         self.keys: dict[str, list[Version]] = {}
+        self.log: list[tuple[str, Version]] = []
+        """Everything that was ever put."""
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self._numbers = itertools.count(1)
 
@@ -74,6 +76,7 @@ class Bucket:
         """Add a version; None adds a delete marker."""
         version = Version(f"v{next(self._numbers)}", body, self.now)
         self.keys.setdefault(key, []).append(version)
+        self.log.append((key, version))
         return version
 
     def delete_version(self, key: str, identifier: str) -> None:

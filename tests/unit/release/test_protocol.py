@@ -30,7 +30,9 @@ from module_utils.dag_publish import (
     LostRaceError,
     Origin,
     Published,
+    Retention,
     Store,
+    find_leftovers,
     find_release,
     make_plan,
     make_rollback_plan,
@@ -54,7 +56,8 @@ TREES: dict[str, dict[str, str]] = {
 Trees = dict[str, Tree]
 ROLLBACK = "(the release before)"
 TREE_NAMES = st.sampled_from(sorted(TREES))
-TREE_NAMES_OR_ROLLBACK = st.sampled_from([*sorted(TREES), ROLLBACK])
+PRUNE = "(prune)"
+WORK = st.sampled_from([*sorted(TREES), ROLLBACK, PRUNE])
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +96,14 @@ class World:
         }
 
     def publisher(self, tree: str, late: bool = False) -> Actor:
-        """Begin to publish a tree, or to roll back; the author is unknown to all others."""
+        """Begin to publish a tree, to roll back or to prune; the author is unknown to all others."""
         name = f"publisher-{len(self.publishers)}"
 
         def work(client: Client) -> Published | None:
             store = Store(client, s3_model.BUCKET)
+            if tree == PRUNE:
+                store.delete(find_leftovers(store, Retention(releases=1, days=1), ()).objects)
+                return None
             current = read_current(store)
             if tree != ROLLBACK:
                 return publish(store, make_plan(store, self.trees[tree], current), Origin(name, None))
@@ -120,7 +126,7 @@ class World:
 
     def pointers(self) -> list[Pointer]:
         """Return every pointer there has been."""
-        versions = self.bucket.keys.get(pointer_key(""), [])
+        versions = [version for key, version in self.bucket.log if key == pointer_key("")]
         return [parse_pointer(version.body) for version in versions if version.body is not None]
 
     def served(self) -> dict[str, bytes]:
@@ -221,7 +227,7 @@ class Protocol(RuleBasedStateMachine):
     def publish_first(self, tree: str) -> None:
         self.world.check_tidy(tree)
 
-    @rule(tree=TREE_NAMES_OR_ROLLBACK, late=st.booleans())
+    @rule(tree=WORK, late=st.booleans())
     @precondition(lambda self: len(self.world.at_work) < 3)
     def begin_to_publish(self, tree: str, late: bool) -> None:
         self.world.publisher(tree, late)
@@ -261,10 +267,11 @@ class Protocol(RuleBasedStateMachine):
         self.world.check_pollers()
         self.world.poller().step(requests)
 
-    @rule()
+    @rule(time=st.sampled_from([NOTE_LIFETIME + timedelta(seconds=1), timedelta(days=2)]))
     @precondition(lambda self: not self.world.at_work)
-    def let_notes_expire(self) -> None:
-        self.world.bucket.advance(NOTE_LIFETIME + timedelta(seconds=1))
+    def let_time_pass(self, time: timedelta) -> None:
+        """Long enough for notes to expire, or for releases."""
+        self.world.bucket.advance(time)
 
     @rule(tree=st.none() | TREE_NAMES)
     @precondition(lambda self: not self.world.at_work)
@@ -319,7 +326,7 @@ def test_any_interleaving(trees: Trees) -> None:
 @given(
     first=st.lists(TREE_NAMES, min_size=1, max_size=2),
     dead=st.none() | st.tuples(TREE_NAMES, st.integers(6, 14), st.booleans()),
-    racing=st.tuples(*[st.tuples(TREE_NAMES_OR_ROLLBACK, st.booleans())] * 2),
+    racing=st.tuples(*[st.tuples(WORK, st.booleans())] * 2),
     turns=st.lists(st.tuples(st.integers(1, 14), st.sampled_from(["answer"] * 5 + ["lose the answer"])), max_size=4),
 )
 def test_two_in_turns(
@@ -339,7 +346,7 @@ def test_two_in_turns(
         actor.step(requests)
         actor.kill()
         if expires:
-            world.bucket.advance(NOTE_LIFETIME + timedelta(seconds=1))
+            world.bucket.advance(timedelta(days=2))
     both = [world.publisher(*each) for each in racing]
     for actor, (requests, order) in zip(itertools.cycle(both), turns, strict=False):
         actor.step(requests - 1)
