@@ -49,6 +49,10 @@ deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it 
 rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<id>, and wait (rollback_dags.yml)
 	@$(ANSIBLE) rollback_dags.yml -e "dag_release_rollback_to=$(RELEASE)" $(ARGS)
 
+.PHONY: dags-history
+dags-history: env-controller ## Who released what when, what it changed, which tasks serve it (dags_history.yml)
+	@$(ANSIBLE) dags_history.yml $(ARGS)
+
 .PHONY: infra-apply
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
 	@$(ANSIBLE) site.yml $(ARGS)
@@ -80,7 +84,7 @@ molecule: ## Run the Molecule scenario `default`
 	@local/test.sh molecule
 
 .PHONY: bench
-bench: ## Measure, and write docs/benchmarks.md (25 minutes); QUICK=1: a short version; ARGS="publish poll" for some
+bench: ## Measure, and write docs/benchmarks.md (25 minutes); QUICK=1: a short version; ARGS="publish growth": some
 	@local/bootstrap.sh controller container test bench
 	@.venv/test/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
 

@@ -29,8 +29,9 @@ COLUMNS = ("service", "task", "release", "status", "seconds")
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "cluster": {"type": "str", "required": True},
     "services": {"type": "dict", "required": True},
-    "release": {"type": "str", "required": True},
-    "published_at": {"type": "str", "required": True},
+    "wait": {"type": "bool", "default": True},
+    "release": {"type": "str"},
+    "published_at": {"type": "str"},
     "timeout": {"type": "float", "default": 120},
     "poll_seconds": {"type": "float", "default": 1},
 }
@@ -308,6 +309,10 @@ def environment_of(task_environment: Mapping[str, Any]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def _rows(tasks: Sequence[Task], wanted: Wanted) -> list[dict[str, str]]:
+    return [dict(zip(COLUMNS, task.summary(wanted), strict=True)) for task in tasks]
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """The action ``dag_convergence``."""
 
@@ -316,14 +321,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wait, show progress and the table, and return the tasks; fails as ConvergenceError says."""
         super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        if self._task.check_mode:
+        _, arguments = self.validate_argument_spec(
+            argument_spec=ARGUMENTS, required_if=[("wait", True, ("release", "published_at"))]
+        )
+        if self._task.check_mode and arguments["wait"]:
             return {"changed": False, "skipped": True, "msg": "Nothing is published in check mode."}
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         wanted = Wanted(
-            release=arguments["release"],
-            published_at=parse_time(arguments["published_at"]),
+            release=arguments["release"] or "",
+            published_at=parse_time(arguments["published_at"]) if arguments["wait"] else 0.0,
             cluster=arguments["cluster"],
             services={str(name): str(group) for name, group in arguments["services"].items()},
         )
@@ -340,15 +347,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     wanted,
                     clock.now() - LOOK_BACK_SECONDS,
                 )
+                if not arguments["wait"]:
+                    return {"changed": False, "tasks": _rows(watch.look(), wanted)}
                 tasks = wait(watch, arguments["timeout"], arguments["poll_seconds"], clock, display.display)
             except ConvergenceError as error:
                 raise AnsibleActionFail(str(error)) from None
             except (BotoCoreError, ClientError) as error:
+                if not arguments["wait"]:
+                    display.warning(f"The running tasks cannot be read: {error}")
+                    return {"changed": False, "tasks": []}
                 raise AnsibleActionFail(
                     f"Release {wanted.release} is published, but its tasks cannot be watched: {error}. Needed are "
                     "ecs:ListTasks, ecs:DescribeTasks and logs:FilterLogEvents; or set dag_release_wait: false."
                 ) from None
-        rows = [dict(zip(COLUMNS, task.summary(wanted), strict=True)) for task in tasks]
+        rows = _rows(tasks, wanted)
         if tasks:
             text = table(tasks, wanted)
         else:

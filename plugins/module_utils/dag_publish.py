@@ -444,7 +444,7 @@ def make_plan(store: Store, tree: Tree, current: Current) -> Plan:
     after = {file.path: file for file in tree.files}
     touched = sorted(frozenset[str]().union(*(note.paths for note in current.notes)))
     versions = dict(
-        zip(touched, _parallel(lambda path: store.current_version(file_key(store.prefix, path)), touched), strict=True)
+        zip(touched, parallel(lambda path: store.current_version(file_key(store.prefix, path)), touched), strict=True)
     )
     same = {path for path, file in after.items() if path in before and before[path].sha256 == file.sha256}
     entries = [FileEntry(file.path, file.size, file.sha256, "-") for file in tree.files]
@@ -505,7 +505,7 @@ def make_rollback_plan(store: Store, target: Manifest, current: Current) -> Plan
     files = tuple(LocalFile(entry.path, entry.size, entry.sha256) for entry in target.files)
     pinned = {entry.path: entry.version_id for entry in target.files}
     plan = make_plan(store, Tree(Path(), files, target.locations), current)
-    there = _parallel(lambda path: store.has_version(file_key(store.prefix, path), pinned[path]), plan.uploads)
+    there = parallel(lambda path: store.has_version(file_key(store.prefix, path), pinned[path]), plan.uploads)
     gone = [path for path, found in zip(plan.uploads, there, strict=True) if not found]
     if gone:
         more = f" and {len(gone) - SHOWN_CHOICES} more" if len(gone) > SHOWN_CHOICES else ""
@@ -670,7 +670,7 @@ def _upload(store: Store, plan: Plan) -> dict[str, str]:
             )
         return version
 
-    return dict(zip(plan.uploads, _parallel(upload, plan.uploads), strict=True))
+    return dict(zip(plan.uploads, parallel(upload, plan.uploads), strict=True))
 
 
 def _upload_file(store: Store, root: Path, file: LocalFile) -> str:
@@ -711,7 +711,7 @@ def _remove_expired_notes(store: Store, plan: Plan) -> None:
     store.delete([{"Key": note.key} for note in plan.current.notes if note.expired])
 
 
-def _parallel[T, R](function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def parallel[T, R](function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return ``function`` of every item; after a failure nothing more is started."""
     if not items:
         return []

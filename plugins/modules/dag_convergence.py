@@ -19,14 +19,16 @@ options:
     description: Names of the ECS services, each with the name of its log group.
     type: dict
     required: true
+  wait:
+    description: Whether to wait. If not, it only returns the running tasks and what they serve, and shows nothing.
+    type: bool
+    default: true
   release:
-    description: Id of the release to wait for.
+    description: Id of the release to wait for. Required if O(wait=true).
     type: str
-    required: true
   published_at:
-    description: When the pointer to the release was written, ISO 8601 in UTC.
+    description: When the pointer to the release was written, ISO 8601 in UTC. Required if O(wait=true).
     type: str
-    required: true
   timeout:
     description: Seconds to wait.
     type: float

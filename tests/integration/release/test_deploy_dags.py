@@ -320,6 +320,7 @@ def test_roll_back(endpoint: str, root: Path) -> None:
 
 def released(s3: Any, output: str) -> str:
     """Return the release that a deploy says it has made, which the pointer names."""
+    found: str
     (found,) = set(re.findall(r"Released ([0-9a-f]{16})", output))
     assert pointer(s3) == found
     return found

@@ -1,0 +1,100 @@
+"""Ansible action: run the module dag_history and show what it returns, with the tasks that serve each release.
+
+Documentation of the options is in plugins/modules/dag_history.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+COLUMNS = ("when (UTC)", "release", "who", "git", "files", "locations", "", "served by")
+_SHOWN = 16
+"""Characters of an author or a git revision."""
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "bucket": {"type": "str", "required": True},
+    "prefix": {"type": "str", "default": ""},
+    "limit": {"type": "int", "default": 20},
+    "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
+    "tasks": {"type": "list", "elements": "dict", "default": []},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The action ``dag_history``."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the module's result, shown."""
+        super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        result: dict[str, Any] = self._execute_module(
+            module_name="dag_history",
+            module_args={name: arguments[name] for name in ("bucket", "prefix", "limit")},
+            task_vars=task_vars,
+        )
+        if result.get("failed"):
+            return result
+        result["releases"] = with_tasks(result["releases"], arguments["tasks"])
+        if not result["releases"]:
+            text = "Nothing was released yet: ansible-playbook deploy_dags.yml releases the first time."
+        elif arguments["format"] == "json":
+            text = json.dumps(result["releases"], indent=2)
+        else:
+            text = table(result["releases"])
+        Display().display(text)
+        return result
+
+
+def with_tasks(releases: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Add to the newest entry of each release the running tasks that serve it."""
+    left = list(tasks)
+    told = []
+    for entry in releases:
+        serving = [task for task in left if task["release"] == entry["release"]]
+        left = [task for task in left if task not in serving]
+        told.append({**entry, "tasks": [f"{task['service']} {task['task'][:8]}" for task in serving]})
+    return told
+
+
+def table(releases: Sequence[Mapping[str, Any]]) -> str:
+    """Return the entries as a table, newest first."""
+    rows = [COLUMNS, *(_row(entry) for entry in releases)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    rows.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    files, locations = entry["files"], entry["locations"]
+    marks = ["current"] * entry["current"] + [entry["what"]] * (entry["what"] != "release")
+    if entry["problem"]:
+        marks.append(entry["problem"])
+    revision = entry["git_revision"] or "-"
+    dirty = "-dirty" if revision.endswith("-dirty") else ""
+    return (
+        entry["published_at"][:19].replace("T", " "),
+        entry["release"] or "?",
+        _short(entry["author"] or "?"),
+        revision.removesuffix("-dirty")[:8] + dirty,
+        "?" if files is None else f"+{len(files['added'])} ~{len(files['changed'])} -{len(files['removed'])}",
+        "?" if locations is None else _signed(locations) or "-",
+        ", ".join(marks),
+        ", ".join(entry["tasks"]),
+    )
+
+
+def _signed(locations: Mapping[str, Sequence[str]]) -> str:
+    return " ".join([*(f"+{name}" for name in locations["added"]), *(f"-{name}" for name in locations["removed"])])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
