@@ -47,8 +47,7 @@ DELETION = r"\?delete"
 
 STAGES: dict[str, Callable[[], Hold]] = {
     "before the note": lambda: Hold("PUT", NOTE),
-    "after the note": lambda: Hold("PUT", NOTE, "answer"),
-    "before the files": lambda: Hold("PUT", FILE),
+    "after the note, before the files": lambda: Hold("PUT", FILE),
     "during the files": lambda: Hold("PUT", FILE, passing=2),
     "after a part of the files": lambda: Hold("PUT", FILE, "answer", passing=2),
     "after the files": lambda: Hold("PUT", MANIFEST),
@@ -56,10 +55,9 @@ STAGES: dict[str, Callable[[], Hold]] = {
     "before the pointer": lambda: Hold("PUT", POINTER),
     "after the pointer": lambda: Hold("PUT", POINTER, "answer"),
     "before it deletes": lambda: Hold("POST", DELETION),
-    "after it has deleted": lambda: Hold("POST", DELETION, "answer"),
-    "before the note is removed": lambda: Hold("POST", DELETION, passing=1),
+    "after it has deleted, before the note is removed": lambda: Hold("POST", DELETION, passing=1),
 }
-MOVED = ("after the pointer", "before it deletes", "after it has deleted", "before the note is removed")
+MOVED = ("after the pointer", "before it deletes", "after it has deleted, before the note is removed")
 
 
 @pytest.fixture
@@ -150,7 +148,9 @@ def test_killed(scene: Scene, stage: str, monkeypatch: pytest.MonkeyPatch) -> No
     scene.assert_notes_end(scene.changed, monkeypatch)
 
 
-@pytest.mark.parametrize(("stage", "covered"), [("before the files", True), ("before the pointer", False)])
+@pytest.mark.parametrize(
+    ("stage", "covered"), [("after the note, before the files", True), ("before the pointer", False)]
+)
 def test_request_that_arrives_after_all(
     scene: Scene, stage: str, covered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

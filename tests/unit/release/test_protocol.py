@@ -188,6 +188,14 @@ class World:
         assert not self.publisher(tree).finish().moved, "and the next one has nothing to do"
         assert self.bucket.keys[pointer_key("")] == before
 
+    def check_rollback(self) -> None:
+        """Check that the release before can be restored."""
+        previous = self.pointers()[-1].previous
+        if previous:
+            self.publisher(ROLLBACK).finish()
+            assert self.pointers()[-1].release == previous
+            self.check_tidy()
+
     def check_no_notes(self) -> None:
         """Check that no note outlives its time, nor what it takes to mend what it names."""
         for _ in range(2):
@@ -290,6 +298,7 @@ class Protocol(RuleBasedStateMachine):
             self.world.check_pollers()
             self.what_is_served_is_whole()
             self.world.check_tidy()
+            self.world.check_rollback()
             self.world.check_no_notes()
         finally:
             for actor in [*self.world.publishers, *self.world.pollers]:
@@ -357,6 +366,7 @@ def test_two_in_turns(
         world.check_served()
     world.check_history()
     world.check_tidy()
+    world.check_rollback()
 
 
 def test_publisher_sees_who_wins_while_it_reads(trees: Trees) -> None:
