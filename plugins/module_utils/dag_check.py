@@ -39,8 +39,11 @@ class CheckSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_tree(tree: Tree, settings: CheckSettings) -> None:
-    """Load every location of ``tree``; raise CheckError with file, line and reason for those that fail."""
+def check_tree(tree: Tree, settings: CheckSettings) -> dict[str, Any]:
+    """Load every location of ``tree`` and return what each defines, as `dag_definitions.Definitions`.
+
+    Raises CheckError with file, line and reason for those that fail.
+    """
     python = _find_python(settings.python)
     if not Path(settings.script).is_file():
         raise CheckError(
@@ -60,6 +63,7 @@ def check_tree(tree: Tree, settings: CheckSettings) -> None:
                 + "\n\nCorrect the code and run the same command again. To publish it unchecked all the same, "
                 "so that the tasks decide, set dag_release_validate: false."
             )
+        return {verdict["location"]: verdict["definitions"] for verdict in verdicts}
 
 
 def _find_python(python: str) -> str:

@@ -58,6 +58,16 @@ options:
     description: Environment variables for the check, beside those of this process.
     type: dict
     default: {}
+  ui_url:
+    description:
+      - Address of the web UI, as this machine reaches it. It is asked about jobs, schedules and sensors that vanish.
+      - If empty, it is not asked.
+    type: str
+    default: ""
+  refuse_vanishing:
+    description: Whether it is an error, before anything is uploaded, if what would vanish is in use.
+    type: bool
+    default: false
 requirements:
   - botocore
 attributes:
@@ -123,6 +133,19 @@ locations:
       description: Those that are no longer served.
       type: list
       elements: str
+definitions:
+  description: >-
+    Names of the assets, asset checks, jobs, schedules and sensors that the release adds, changes and removes, by
+    location and kind; null where that is not known, because one of the two releases was not checked.
+  type: dict
+  returned: always
+  sample: {main: {assets: {added: [orders], changed: [], removed: []}}}
+summary:
+  description: The same as lines of text, or why it is not known.
+  type: list
+  elements: str
+  returned: always
+  sample: ["+ asset main: orders"]
 files:
   description: Paths, relative to the directory, by what happened to them.
   type: dict
@@ -166,10 +189,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.dag_check import CheckError, CheckSettings, check_tree
+from ansible.module_utils.dag_definitions import Definitions, what_changes, write_definitions
 from ansible.module_utils.dag_publish import (
     Current,
     MissingBucketError,
-    Plan,
     PublishError,
     Store,
     create_store,
@@ -190,15 +213,27 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         store = create_store(options["bucket"], options["prefix"])
         current = _current(module, store)
         plan = make_plan(store, tree, current)
+    definitions: Definitions | None = None
     if options["validate"] and plan.release != plan.previous:
-        check_tree(tree, _check_settings(options))
+        definitions = check_tree(tree, _check_settings(options))
     origin = read_origin(tree.root, options["author"])
-    result = _result(plan) | {"author": origin.author, "git_revision": origin.git_revision}
+    result: dict[str, Any] = plan.facts() | {"author": origin.author, "git_revision": origin.git_revision}
+    with explained(options["bucket"]):
+        result |= what_changes(
+            store,
+            plan,
+            definitions,
+            ui_url=options["ui_url"],
+            refuse=options["refuse_vanishing"],
+            warn=module.warn,
+        )
     if module._diff:
-        result["diff"] = [{"prepared": plan.describe()}]
+        result["diff"] = [{"prepared": "".join(f"{line}\n" for line in result["summary"]) + plan.describe()}]
     if module.check_mode:
         return result
     with explained(options["bucket"]):
+        if definitions is not None:
+            write_definitions(store, plan.release, definitions)
         published = publish(store, plan, origin)
     return result | {
         "changed": published.moved or bool(plan.orphans),
@@ -235,31 +270,6 @@ def _check_settings(options: dict[str, Any]) -> CheckSettings:
     )
 
 
-def _result(plan: Plan) -> dict[str, Any]:
-    """Return what the plan would change."""
-    pointer = plan.current.pointer
-    return {
-        "changed": plan.changes,
-        "release": plan.release,
-        "previous": plan.previous,
-        "moved": plan.moves_pointer,
-        "published_at": pointer.published_at if pointer and not plan.moves_pointer else None,
-        "locations": {
-            "all": [location.name for location in plan.tree.locations],
-            "added": plan.locations_added,
-            "removed": plan.locations_removed,
-        },
-        "files": {
-            "count": len(plan.tree.files),
-            "added": list(plan.added),
-            "changed": list(plan.changed),
-            "removed": list(plan.removed),
-            "restored": list(plan.restore),
-            "orphans": list(plan.orphans),
-        },
-    }
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -274,6 +284,8 @@ def main() -> None:
             "validate_script": {"type": "path"},
             "validate_timeout": {"type": "float", "default": 60},
             "validate_environment": {"type": "dict", "default": {}},
+            "ui_url": {"type": "str", "default": ""},
+            "refuse_vanishing": {"type": "bool", "default": False},
         },
         required_if=[("validate", True, ("validate_python", "validate_script"))],
         supports_check_mode=True,

@@ -26,6 +26,16 @@ options:
       - If empty, the release that was served before the present one.
     type: str
     default: ""
+  ui_url:
+    description:
+      - Address of the web UI, as this machine reaches it. It is asked about jobs, schedules and sensors that vanish.
+      - If empty, it is not asked.
+    type: str
+    default: ""
+  refuse_vanishing:
+    description: Whether it is an error, before anything is changed, if what would vanish is in use.
+    type: bool
+    default: false
   author:
     description: Who rolls back. By default the name of the operating system's user.
     type: str
@@ -74,6 +84,15 @@ locations:
   description: Names of the code locations, under C(all), C(added) and C(removed).
   type: dict
   returned: success
+definitions:
+  description: Names of what Dagster gets and loses, as M(dag_release) returns them.
+  type: dict
+  returned: success
+summary:
+  description: The same as lines of text, or why it is not known.
+  type: list
+  elements: str
+  returned: success
 files:
   description: Number of files under C(count); paths under C(added), C(changed), C(removed), C(restored), C(orphans).
   type: dict
@@ -91,6 +110,7 @@ git_revision:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dag_definitions import read_definitions, what_changes
 from ansible.module_utils.dag_publish import (
     Origin,
     PublishError,
@@ -116,8 +136,16 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         plan = make_rollback_plan(store, target, current)
         origin = Origin(options["author"] or user_name(), target.git_revision)
         result: dict[str, Any] = plan.facts() | {"author": origin.author, "git_revision": origin.git_revision}
+        result |= what_changes(
+            store,
+            plan,
+            read_definitions(store, target.id),
+            ui_url=options["ui_url"],
+            refuse=options["refuse_vanishing"],
+            warn=module.warn,
+        )
         if module._diff:
-            result["diff"] = [{"prepared": plan.describe()}]
+            result["diff"] = [{"prepared": "".join(f"{line}\n" for line in result["summary"]) + plan.describe()}]
         if module.check_mode:
             return result
         published = publish(store, plan, origin)
@@ -135,6 +163,8 @@ def main() -> None:
             "bucket": {"type": "str", "required": True},
             "prefix": {"type": "str", "default": ""},
             "release": {"type": "str", "default": ""},
+            "ui_url": {"type": "str", "default": ""},
+            "refuse_vanishing": {"type": "bool", "default": False},
             "author": {"type": "str"},
         },
         supports_check_mode=True,

@@ -5,10 +5,12 @@
 ROOT is a directory that holds the tree as ``dags/``; TIMEOUT is in seconds, per location. Prints one JSON
 object per location to standard output, in the order given::
 
-    {"location": str, "ok": bool, "error": str | null, "file": str | null, "line": int | null, "output": str}
+    {"location": str, "ok": bool, "error": str | null, "file": str | null, "line": int | null, "output": str,
+     "definitions": {"assets" | "asset_checks" | "jobs" | "schedules" | "sensors": {name: fingerprint}} | null}
 
 ``file`` is the innermost file of the tree in the traceback, relative to ROOT/dags; ``output`` is the end of
-what the import printed, traceback included. The exit code is 0 whenever every location got its verdict.
+what the import printed, traceback included. A fingerprint changes with what Dagster knows of a definition, which is all
+but the bodies of functions. The exit code is 0 whenever every location got its verdict.
 
 Dagster is imported once and each location is checked in a fork: locations cannot disturb each other, one
 that hangs or calls ``os._exit`` costs the others nothing, and four of them take hardly longer than one.
@@ -18,6 +20,7 @@ of this project.
 
 import contextlib
 import faulthandler
+import hashlib
 import json
 import os
 import re
@@ -29,7 +32,7 @@ import time
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 OUTPUT_TAIL = 8_000
 """Characters of a location's output that are passed on."""
@@ -51,6 +54,7 @@ class Verdict:
     file: str | None = None
     line: int | None = None
     output: str = ""
+    definitions: dict[str, dict[str, str]] | None = None
 
 
 @dataclass
@@ -71,6 +75,10 @@ def main(arguments: list[str]) -> int:
     locations = [argument.split("=", 1) for argument in arguments[2:]]
     from dagster._core.definitions.reconstruct import repository_def_from_target_def  # noqa: F401
     from dagster._core.workspace import autodiscovery  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        # What loading would import in each fork: sqlalchemy and alembic, most of a check's time.
+        import dagster._utils.test.definitions  # noqa: F401
 
     waiting = locations[::-1]
     running: list[Check] = []
@@ -107,7 +115,8 @@ def _start(name: str, module: str, root: Path, timeout: float) -> Check:
         faulthandler.dump_traceback_later(timeout, exit=True, file=2)
         verdict = _load(name, module, root)
         faulthandler.cancel_dump_traceback_later()
-        os.write(write_end, json.dumps(asdict(verdict)).encode())
+        with os.fdopen(write_end, "wb") as report:
+            report.write(json.dumps(asdict(verdict)).encode())
         code = 0
     finally:
         os._exit(code)
@@ -118,12 +127,15 @@ def _load(name: str, module: str, root: Path) -> Verdict:
     from dagster._core.definitions.reconstruct import repository_def_from_target_def
     from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
+    definitions: dict[str, dict[str, str]] = {}
     try:
         for target in loadable_targets_from_python_module(module, working_directory=str(root)):
             repository = repository_def_from_target_def(target.target_definition)
             if repository is None:
                 raise TypeError(f"{module}.{target.attribute} is nothing that Dagster can load")
             repository.validate_loadable()
+            for kind, fingerprints in _definitions(repository, root).items():
+                definitions.setdefault(kind, {}).update(fingerprints)
     except SystemExit as error:
         _, file, line = _culprit(error, root)
         return Verdict(name, False, f"SystemExit: the import calls sys.exit({error.code!r})", file, line)
@@ -133,7 +145,47 @@ def _load(name: str, module: str, root: Path) -> Verdict:
         culprit, file, line = _culprit(error, root)
         text = "".join(traceback.format_exception_only(culprit)).strip()
         return Verdict(name, False, text[:ERROR_LENGTH], file, line)
-    return Verdict(name, True)
+    return Verdict(name, True, definitions=definitions)
+
+
+def _definitions(repository: Any, root: Path) -> dict[str, dict[str, str]]:
+    """Return fingerprints of everything that a repository defines, by kind and name."""
+    from dagster._core.remote_representation import external_data as data
+
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__ASSET_JOB")]
+    snapshots = {
+        "assets": {each.asset_key.to_user_string(): each for each in data.asset_node_snaps_from_repo(repository)},
+        "asset_checks": {
+            f"{each.asset_key.to_user_string()}:{each.name}": each
+            for each in data.asset_check_node_snaps_from_repo(repository)
+        },
+        "jobs": {job.name: data.JobDataSnap.from_job_def(job, include_parent_snapshot=False) for job in jobs},
+        "schedules": {each.name: data.ScheduleSnap.from_def(each, repository) for each in repository.schedule_defs},
+        "sensors": {each.name: data.SensorSnap.from_def(each, repository) for each in repository.sensor_defs},
+    }
+    return {
+        kind: {name: _fingerprint(snapshot, root) for name, snapshot in named.items()}
+        for kind, named in snapshots.items()
+    }
+
+
+def _fingerprint(snapshot: Any, root: Path) -> str:
+    """Return a short hash of what Dagster would send to its UI, the same in every directory and process."""
+    from dagster_shared.serdes import serialize_value
+
+    text = json.dumps(_canonical(json.loads(serialize_value(snapshot))), sort_keys=True)
+    return hashlib.sha256(text.replace(str(root), "").encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    """Put sets in order; leave out which jobs an asset is in, which is a change of the job."""
+    if isinstance(value, dict):
+        return {
+            key: sorted(map(json.dumps, each)) if key in ("__set__", "__frozenset__") else _canonical(each)
+            for key, each in value.items()
+            if key != "job_names"
+        }
+    return [_canonical(each) for each in value] if isinstance(value, list) else value
 
 
 def _culprit(error: BaseException, root: Path) -> tuple[BaseException, str | None, int | None]:
