@@ -35,6 +35,14 @@ class Releases:
         """Return the directory of a release, there or not."""
         return self.root / release
 
+    def manifest(self, release: str) -> Manifest | None:
+        """Return the manifest of a release on the disk; None if it is not there or damaged: its id is a checksum."""
+        try:
+            found = parse_manifest((self.path(release) / _MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if found.id == release else None
+
     def fetch(self, wanted: Manifest, cancelled: Callable[[], bool] = lambda: False) -> Path:
         """Bring a release onto the disk and return its directory; raise SyncError when that cannot be done.
 

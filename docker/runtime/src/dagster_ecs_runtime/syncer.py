@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import threading
@@ -18,7 +19,6 @@ from .runs import Runs
 from .servers import CanaryError, CodeServers
 from .settings import Settings, child_environment
 from .state import State
-from .tree import TreeSource
 
 _LAST_GOOD = ".last-good-release.json"
 _LONGEST_BACK_OFF = 30
@@ -38,8 +38,11 @@ class Syncer(threading.Thread):
         super().__init__(name="sync", daemon=True)
         self._settings, self._state = settings, state
         self._stopping = threading.Event()
-        tree = settings.dag_source == "tree"
-        self._bucket = TreeSource(settings, self._stopping.is_set) if tree else ReleaseBucket(settings)
+        self._bucket = ReleaseBucket(settings)
+        if settings.dag_source == "tree":
+            from .tree import TreeSource  # only there: its imports take memory
+
+            self._bucket = TreeSource(settings, self._stopping.is_set)
         self._releases = Releases(settings.releases_dir, self._bucket)
         self._location_set_changed = location_set_changed
         self._servers = CodeServers(
@@ -52,10 +55,11 @@ class Syncer(threading.Thread):
         self._disk = threading.Lock()
         """Held while the releases on disk change: runs may need one fetched beside a swap."""
         self._runs = Runs(settings.run_dir, child_environment(), self._directory_of)
-        self._serving: manifest.Manifest | None = None
         self._collect_due = False
         self._incoming: str | None = None
         """The release that a swap is bringing in."""
+        self._manifest_version: str | None = None
+        """VersionId of the manifest of the release that is served."""
         self._etag: str | None = None
         self._pointer: manifest.Pointer | None = None
         self._canary_failures = 0
@@ -239,7 +243,7 @@ class Syncer(threading.Thread):
             document = self._workspace(names) if changed else ""
             servers = self._servers.start(wanted, directory, self._tend)
             self._servers.switch(wanted, directory, servers)
-            self._serving = wanted
+            del wanted  # megabytes, if the files are many
         finally:
             self._incoming = None
             with self._state.change():
@@ -252,8 +256,10 @@ class Syncer(threading.Thread):
             self._state.serving_since = events.now()
             self._state.swap_seconds = round(time.monotonic() - began, 3)
             self._state.server_pids = self._servers.pids() | self._runs.pids()
+        self._manifest_version = version_id
         self._remember(release, version_id)
         self._collect()
+        _give_memory_back()
 
     def _fetch(self, release: str, version_id: str | None) -> tuple[manifest.Manifest, Path]:
         wanted = self._bucket.manifest(release, version_id)
@@ -300,14 +306,14 @@ class Syncer(threading.Thread):
 
     def _repair(self) -> None:
         """Put the release that is served right on the disk: files may have been damaged or removed."""
-        if self._serving is None:
-            return
-        if not self._disk.acquire(timeout=_REPAIR_PATIENCE):
+        release = self._state.release
+        if release is None or not self._disk.acquire(timeout=_REPAIR_PATIENCE):
             return
         try:
-            self._releases.fetch(self._serving, self._stopping.is_set)
+            found = self._releases.manifest(release) or self._bucket.manifest(release, self._manifest_version)
+            self._releases.fetch(found, self._stopping.is_set)
         except SyncError as error:
-            events.emit("repair_failed", release=self._serving.id, error=str(error))
+            events.emit("repair_failed", release=release, error=str(error))
         finally:
             self._disk.release()
 
@@ -325,3 +331,9 @@ class Syncer(threading.Thread):
             self._releases.collect(used | {release for release in named if release})
         finally:
             self._disk.release()
+
+
+def _give_memory_back() -> None:
+    """Return to the system what a manifest of many files took; glibc would keep it for later."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library, as on macOS
+        ctypes.CDLL(None).malloc_trim(0)
