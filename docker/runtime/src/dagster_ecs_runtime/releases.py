@@ -9,6 +9,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Buffer, Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .bucket import ReleaseBucket, SyncError, UnusableError
 from .manifest import ROOT_PACKAGE, FileEntry, Manifest, dump_manifest, parse_manifest
 
 _MANIFEST = "manifest.json"
+_LAST_WRITES_SECONDS = 1
 _FETCHERS = 8
 """Files under way at once; with the size of the pieces they come in this bounds the memory of a fetch."""
 
@@ -149,8 +151,8 @@ def _for_each(
 ) -> None:
     """Call ``work`` for every entry, several at once; raise the first error, or SyncError when ``cancelled``.
 
-    Its second argument is set when the result has become useless. The threads are daemons that nobody waits for then:
-    one that hangs in S3 must delay neither the next attempt nor the end of the task.
+    Its second argument is set when the result has become useless. The threads are daemons, and waited for only as long
+    as a write takes: one that hangs in S3 must delay neither the next attempt nor the end of the task.
     """
     waiting: queue.SimpleQueue[FileEntry] = queue.SimpleQueue()
     for entry in entries:
@@ -169,8 +171,10 @@ def _for_each(
                     return
                 results.put(None)
 
-    for number in range(min(_FETCHERS, len(entries))):
-        threading.Thread(target=fetch, name=f"fetch-{number}", daemon=True).start()
+    count = min(_FETCHERS, len(entries))
+    threads = [threading.Thread(target=fetch, name=f"fetch-{number}", daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
     try:
         for _ in entries:
             error = _next(results, cancelled)
@@ -178,6 +182,9 @@ def _for_each(
                 raise error
     finally:
         ended.set()
+        until = time.monotonic() + _LAST_WRITES_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _next(results: queue.SimpleQueue[Exception | None], cancelled: Callable[[], bool]) -> Exception | None:
