@@ -9,8 +9,8 @@ kept beside the manifest as ``releases/<id>.definitions.json``::
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -123,17 +123,22 @@ def find_vanishing(changes: Changes, ui_url: str) -> list[str]:
     answer = _ask(ui_url)
     warnings = []
     runs: dict[tuple[str, str, str], int] = {}
-    for run in answer["runsOrError"].get("results", []):
+    for run in answer["runsOrError"]["results"]:
         origin = run["repositoryOrigin"] or {}
         key = (str(origin.get("repositoryLocationName")), "jobs", str(run["jobName"]))
         runs[key] = runs.get(key, 0) + 1
     for location, kind, name in sorted(gone & runs.keys()):
         count = runs[location, kind, name]
         warnings.append(f"the job {name!r} of {location!r} has {count} queued or running run{'s' * (count > 1)}")
+    loaded = {
+        entry["name"]: entry["locationOrLoadError"]["repositories"]
+        for entry in answer["workspaceOrError"]["locationEntries"]
+        if "repositories" in (entry["locationOrLoadError"] or {})
+    }
     on = {
-        (entry["name"], kind, each["name"])
-        for entry in answer["workspaceOrError"].get("locationEntries", [])
-        for repository in (entry["locationOrLoadError"] or {}).get("repositories", [])
+        (location, kind, each["name"])
+        for location, repositories in loaded.items()
+        for repository in repositories
         for kind, state in (("schedules", "scheduleState"), ("sensors", "sensorState"))
         for each in repository[kind]
         if each[state]["status"] == "RUNNING"
@@ -141,6 +146,8 @@ def find_vanishing(changes: Changes, ui_url: str) -> list[str]:
     warnings += [
         f"the {KINDS[kind]} {name!r} of {location!r} is switched on" for location, kind, name in sorted(gone & on)
     ]
+    unknown = {location for location, kind, _ in gone if kind != "jobs"} - loaded.keys()
+    warnings += [f"schedules or sensors of {name!r} may be on: the web UI cannot load it" for name in sorted(unknown)]
     return warnings
 
 
@@ -187,15 +194,15 @@ def _ask(ui_url: str) -> Mapping[str, Any]:
     """Return the answer of the web UI; asked directly where it is on this machine, whatever proxy there is."""
     if not ui_url:
         raise UiError("dag_release_ui_url is not set")
-    local = urlsplit(ui_url).hostname in ("127.0.0.1", "localhost", "::1")
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
-    request = urllib.request.Request(
-        f"{ui_url.rstrip('/')}/graphql", json.dumps({"query": _ASK}).encode(), {"Content-Type": "application/json"}
-    )
     try:
+        local = urlsplit(ui_url).hostname in ("127.0.0.1", "localhost", "::1")
+        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+        request = urllib.request.Request(
+            f"{ui_url.rstrip('/')}/graphql", json.dumps({"query": _ASK}).encode(), {"Content-Type": "application/json"}
+        )
         with opener.open(request, timeout=_UI_SECONDS) as answer:
             data: Mapping[str, Any] = json.loads(answer.read())["data"]
-            data["runsOrError"], data["workspaceOrError"]
+            data["runsOrError"]["results"], data["workspaceOrError"]["locationEntries"]
             return data
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         raise UiError(f"the web UI at {ui_url} does not answer: {error}") from error

@@ -246,15 +246,35 @@ def test_deploy_warns_or_refuses(endpoint: str, tmp_path: Path) -> None:
     assert "- schedule main: at_night" in shown
 
 
-@pytest.mark.parametrize("body", [b"<html>a proxy</html>", b"{}", b'{"data": null, "errors": [{"message": "no"}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>a proxy</html>",
+        b"{}",
+        b'{"data": null, "errors": [{"message": "no"}]}',
+        b'{"data": {"runsOrError": {}, "workspaceOrError": {}}}',
+        b'{"data": {"runsOrError": null, "workspaceOrError": null}}',
+    ],
+)
 def test_ui_that_cannot_be_asked(body: bytes) -> None:
     changes = compare({"main": {"jobs": {"nightly": "1"}}}, {"main": {}})
     with ui(body) as url, pytest.raises(UiError, match="does not answer"):
         find_vanishing(changes, url)
+    for wrong in ("http://[", "http://127.0.0.1:x"):
+        with pytest.raises(UiError, match="does not answer"):
+            find_vanishing(changes, wrong)
     with pytest.raises(UiError, match="dag_release_ui_url is not set"):
         find_vanishing(changes, "")
     with pytest.raises(UiError, match="refused"):
         find_vanishing(changes, url)
+
+
+def test_location_that_the_ui_cannot_load() -> None:
+    answer = json.loads(json.dumps(ANSWER))
+    answer["data"]["workspaceOrError"]["locationEntries"][0]["locationOrLoadError"] = {"message": "broken"}
+    changes = compare({"main": {"schedules": {"at_night": "1"}}}, {"main": {}})
+    with ui(json.dumps(answer).encode()) as url:
+        assert find_vanishing(changes, url) == ["schedules or sensors of 'main' may be on: the web UI cannot load it"]
 
 
 def _assets(task: Task) -> frozenset[str]:

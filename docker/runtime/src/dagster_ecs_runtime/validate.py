@@ -173,17 +173,17 @@ def _fingerprint(snapshot: Any, root: Path) -> str:
     """Return a short hash of what Dagster would send to its UI, the same in every directory and process."""
     from dagster_shared.serdes import serialize_value
 
-    text = json.dumps(_canonical(json.loads(serialize_value(snapshot))), sort_keys=True)
+    text = json.dumps(_canonical(json.loads(serialize_value(snapshot))), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.replace(str(root), "").encode()).hexdigest()[:16]
 
 
 def _canonical(value: Any) -> Any:
-    """Put sets in order; leave out which jobs an asset is in, which is a change of the job."""
+    """Put sets in order; leave out which jobs an asset is in, a change of the job, and line numbers of the code."""
     if isinstance(value, dict):
         return {
             key: sorted(map(json.dumps, each)) if key in ("__set__", "__frozenset__") else _canonical(each)
             for key, each in value.items()
-            if key != "job_names"
+            if key not in ("job_names", "dagster/code_references")
         }
     return [_canonical(each) for each in value] if isinstance(value, list) else value
 
