@@ -291,6 +291,8 @@ def test_sigterm_while_s3_hangs(rig: Rig, paths: str) -> None:
     """The task ends in time and with all its processes, however long a request may take."""
     with rig.proxy.fault(proxy.hang, paths):
         task = rig.start("daemon", DAGSTER_S3_TIMEOUT_SECONDS="3600")
+        # The task of the rig is struck too: only when this one has started does it obey SIGTERM.
+        wait_for("the start", lambda: any('"supervisor_started"' in line for line in task.lines))
         wait_for("a request that hangs", lambda: rig.proxy.struck)
         assert task.stop() == 0
         assert task.session() == []

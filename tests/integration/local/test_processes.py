@@ -91,7 +91,7 @@ def test_children_that_were_left_behind_are_stopped(own: Settings) -> None:
     ]
     pid = start(own, parent)
     os.kill(pid, signal.SIGKILL)
-    processes.reap(pid)
+    os.waitpid(pid, 0)
     assert processes.stop_leftovers(own, "thing") == 1
     assert processes.stop_leftovers(own, "thing") == 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dagster_ecs_runtime.ping import answers
 from tests.e2e.dagster_client import wait_for
 from tests.e2e.platform_under_test import Probe
 from tests.integration.faults.proxy import FILE, Proxy
@@ -111,6 +112,21 @@ def test_code_servers_that_die_hang_or_lose_their_files_are_replaced(bucket: Buc
     assert [line for line in task.lines if '"code_server_hangs"' in line]
     restarts = sum(state["server_restarts"] for state in task.states())
     assert restarts <= 3, "log lines count what is new; CloudWatch adds them up"
+
+
+def test_code_server_that_takes_long_to_load_is_not_missed(bucket: Bucket, start: Start) -> None:
+    """Dagster's webserver gives a location up after ten refused connections, a second apart: nobody is refused."""
+    release = publish(bucket, "one", "import time\ntime.sleep(14)")
+    task = start("webserver")
+    serving(task, release, "one")
+    with probed(task):
+        killed = code_server(task)
+        os.kill(killed, signal.SIGKILL)
+        other_code_server(task, killed)
+        wait_for("the server to answer", lambda: answers(task.run_dir / "main.sock", 2))
+    run = task.ui.launch("main", assets=["one"])
+    assert task.ui.run_status(run) == "QUEUED"
+    assert task.health()[1]["server_restarts"] == 1
 
 
 def test_webserver_that_dies_or_hangs_is_replaced(bucket: Bucket, start: Start) -> None:

@@ -247,6 +247,28 @@ def stable_socket(run_dir: Path, location: str) -> Path:
     return run_dir / f"{location}.sock"
 
 
+class WaitingRoom:
+    """A socket behind which nobody answers, for the clients of a server that is being restarted.
+
+    They would see a refusal otherwise, and Dagster's give a location up after ten of them, a second apart
+    (MAX_RECONNECT_ATTEMPTS in dagster/_grpc/server_watcher.py). Here each of their attempts takes its two seconds.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / "waiting.room"
+        self.path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(128)
+        self._listener.setblocking(False)
+
+    def empty(self) -> None:
+        """Send all who wait away: they come again, and find the server."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._listener.accept()[0].close()
+
+
 def point_to(link: Path, target: Path) -> None:
     """Make ``link`` point to ``target`` in one step: there is no moment without a server behind it."""
     fresh = link.with_suffix(".new")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import events, ping
 from .bucket import SyncError
-from .children import CodeServer, describe_end, point_to, stable_socket
+from .children import CodeServer, WaitingRoom, describe_end, point_to, stable_socket
 from .manifest import CodeLocation, Manifest
 
 _ERROR_CHARACTERS = 4000
@@ -67,6 +67,7 @@ class CodeServers:
         """All restarts of servers that had died or hung."""
         for left_over in (*run_dir.glob("*.sock"), *run_dir.glob("*.new")):
             left_over.unlink()
+        self._waiting_room = WaitingRoom(run_dir)
 
     def pids(self) -> dict[str, int]:
         """Return the pid of each location's active server."""
@@ -131,6 +132,7 @@ class CodeServers:
         """
         for location in self.locations:
             self._restart_if_dead(location, repair)
+            self._open_if_loaded(self._active[location.name])
         before = len(self._retired)
         for server, since in list(self._retired.items()):
             waited = time.monotonic() - since
@@ -148,7 +150,7 @@ class CodeServers:
         """
         while not self._stopping.wait(_PING_SECONDS):
             for server in list(self._active.values()):
-                if ping.answers(server.socket, _PING_SECONDS):
+                if server.answered is not None and ping.answers(server.socket, _PING_SECONDS):
                     server.answered = time.monotonic()
                     continue
                 since, patience = server.answered, self._hang_seconds
@@ -175,6 +177,7 @@ class CodeServers:
         dead = self._active[location.name]
         if dead.exit_code() is None:
             return
+        point_to(stable_socket(self._run_dir, location.name), self._waiting_room.path)
         restarts = self._restarts.get(location.name, 0)
         if time.monotonic() - dead.started < min(_LONGEST_BACK_OFF, 2**restarts):
             return
@@ -188,10 +191,14 @@ class CodeServers:
         )
         _bury(dead)
         repair()
-        fresh = self._new(location, dead.release, self._directory)
-        self._active[location.name] = fresh
-        # Pointed to at once: until it accepts, clients see what they see anyway, a server that is not there.
-        point_to(stable_socket(self._run_dir, location.name), fresh.socket)
+        self._active[location.name] = self._new(location, dead.release, self._directory)
+
+    def _open_if_loaded(self, server: CodeServer) -> None:
+        """Let the clients of a server that was restarted through to it."""
+        if server.answered is None and server.accepts():
+            server.answered = time.monotonic()
+            point_to(stable_socket(self._run_dir, server.location), server.socket)
+            self._waiting_room.empty()
 
     @staticmethod
     def _end_when_drained(server: CodeServer, waited: float) -> None:
