@@ -114,7 +114,7 @@ def test_any_directory_check_mode_and_diff(endpoint: str, root: Path) -> None:
     assert keys(s3) == before
 
     succeed(endpoint, *path, "-e", '{"dags_locations": ["sales"]}')
-    manifest = next(key for key in keys(s3, "releases/") if key not in before)
+    (manifest,) = [key for key in keys(s3, "releases/") if key not in before and "definitions" not in key]
     locations = json.loads(s3.get_object(Bucket=BUCKET, Key=manifest)["Body"].read())["locations"]
     assert locations == [{"name": "sales", "module": "dags.sales"}]
 
