@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .dag_manifest import Manifest, ManifestError, Pointer, manifest_key, parse_manifest, parse_pointer, pointer_key
+from .dag_manifest import (
+    Manifest,
+    ManifestError,
+    NewerSchemaError,
+    Pointer,
+    manifest_key,
+    parse_manifest,
+    parse_pointer,
+    pointer_key,
+)
 from .dag_publish import Store, parallel
 
 
@@ -14,10 +23,12 @@ from .dag_publish import Store, parallel
 class Entry:
     """A version of the pointer. ``pointer`` is None if it is damaged, ``manifest`` if it is gone, damaged or not read.
 
-    ``written`` is S3's time of it, in ISO 8601; ``problem`` says what is missing.
+    ``written`` is S3's time of it, in ISO 8601; ``problem`` says what is missing. ``current`` is False for the newest
+    too if the pointer was deleted.
     """
 
     written: str
+    current: bool
     pointer: Pointer | None
     manifest: Manifest | None
     problem: str | None
@@ -34,21 +45,23 @@ def read_history(store: Store, limit: int) -> list[Entry]:
 
 
 def _entry(store: Store, version: dict[str, Any], *, with_manifest: bool) -> Entry:
-    written = version["LastModified"].strftime("%Y-%m-%dT%H:%M:%SZ")
+    written, current = version["LastModified"].strftime("%Y-%m-%dT%H:%M:%SZ"), bool(version["IsLatest"])
     try:
         found = store.get(version["Key"], version["VersionId"])
         pointer = parse_pointer(found[0] if found else b"")
+    except NewerSchemaError as error:
+        return Entry(written, current, None, None, str(error))
     except ManifestError as error:
-        return Entry(written, None, None, f"the pointer is damaged: {error}")
+        return Entry(written, current, None, None, f"the pointer is damaged: {error}")
     if not with_manifest:
-        return Entry(written, pointer, None, None)
+        return Entry(written, current, pointer, None, None)
     document = store.get(manifest_key(store.prefix, pointer.release), pointer.manifest_version_id)
     if document is None:
-        return Entry(written, pointer, None, "no longer kept")
+        return Entry(written, current, pointer, None, "no longer kept")
     try:
-        return Entry(written, pointer, parse_manifest(document[0]), None)
+        return Entry(written, current, pointer, parse_manifest(document[0]), None)
     except ManifestError as error:
-        return Entry(written, pointer, None, f"its manifest is damaged: {error}")
+        return Entry(written, current, pointer, None, f"its manifest is damaged: {error}")
 
 
 def describe(entries: Sequence[Entry], limit: int) -> list[dict[str, Any]]:
@@ -66,13 +79,18 @@ def describe(entries: Sequence[Entry], limit: int) -> list[dict[str, Any]]:
                 "author": entry.pointer.author if entry.pointer else None,
                 "release": entry.pointer.release if entry.pointer else None,
                 "git_revision": entry.pointer.git_revision if entry.pointer else None,
-                "current": number == 0,
+                "current": entry.current,
                 "what": _what(entry, earlier),
                 "problem": entry.problem,
-                **_changes(entry.manifest, earlier[0].manifest if earlier else None, first=not earlier),
+                **_changes(entry.manifest, earlier[0].manifest if earlier else None, first=_is_first(entry, earlier)),
             }
         )
     return told
+
+
+def _is_first(entry: Entry, earlier: Sequence[Entry]) -> bool:
+    """Return whether nothing was released before; older versions of the pointer may only have been forgotten."""
+    return not earlier and entry.pointer is not None and entry.pointer.previous is None
 
 
 def _what(entry: Entry, earlier: Sequence[Entry]) -> str:

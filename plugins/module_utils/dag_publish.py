@@ -397,7 +397,8 @@ def _explain(error: Any, bucket: str) -> str:
         return (
             f"{error.operation_name} on the bucket {bucket!r} is not allowed for these credentials ({text}). "
             "Publishing needs s3:GetBucketVersioning, s3:ListBucket, s3:GetObject, s3:GetObjectVersion, "
-            "s3:PutObject, s3:DeleteObject and s3:DeleteObjectVersion."
+            "s3:PutObject, s3:DeleteObject and s3:DeleteObjectVersion; history, roll-back and pruning "
+            "s3:ListBucketVersions too."
         )
     return (
         f"{error.operation_name} on the bucket {bucket!r} failed: {code} {text}. What was served before is "

@@ -61,6 +61,18 @@ def test_release_that_is_no_longer_kept(bench: Bench) -> None:
     assert (oldest["problem"], oldest["release"]) == ("no longer kept", first.release)
 
 
+def test_history_that_was_pruned_or_whose_pointer_is_gone(bench: Bench) -> None:
+    bench.deploy({"main/a.txt": "1"})
+    second = bench.deploy({"main/a.txt": "2"}).pointer
+    first_pointer = bench.s3.list_object_versions(Bucket=bench.name, Prefix="releases/current")["Versions"][-1]
+    bench.s3.delete_object(Bucket=bench.name, Key="releases/current", VersionId=first_pointer["VersionId"])
+    (only,) = describe(read_history(bench.store, 20), 20)
+    assert (only["release"], only["current"]) == (second.release, True)
+    assert only["files"] is None, "what it changed is not known any more"
+    bench.s3.delete_object(Bucket=bench.name, Key="releases/current")
+    assert [entry["current"] for entry in describe(read_history(bench.store, 20), 20)] == [False]
+
+
 def test_table_and_json_of_the_playbook(endpoint: str, tmp_path: Path) -> None:
     create_bucket(endpoint)
     assert "Nothing was released yet" in succeed(endpoint, playbook=PLAYBOOK)
