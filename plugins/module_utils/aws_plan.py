@@ -10,6 +10,7 @@ cannot be mistaken for an AWS id; modules that receive one know that nothing can
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ PLATFORM_TAG = "dagster-platform"
 """Tag that marks a resource as made by this project; its value is the platform's name (`name_prefix`)."""
 
 PENDING_PREFIX = "pending:"
+
+PROGRESS_FILE = "PLATFORM_PROGRESS_FILE"
+"""Environment variable that names the file for `report_progress`; not set where nobody looks."""
+
+PROGRESS_SECONDS = 30
 
 
 class Refusal(Exception):
@@ -40,6 +46,16 @@ class Plan:
     def __init__(self, check_mode: bool = False) -> None:
         self.check_mode = check_mode
         self.changes: list[dict[str, Any]] = []
+        self.obstacles: list[str] = []
+
+    def obstacle(self, text: str) -> None:
+        """Refuse to go on: at once, or in check mode at the end, so that a preview reports all of them together.
+
+        `text` is a message as that of a `Refusal`.
+        """
+        if not self.check_mode:
+            raise Refusal(text)
+        self.obstacles.append(text)
 
     def create(self, kind: str, name: str, settings: Mapping[str, Any], action: Callable[[], str]) -> str:
         """Create a resource and return its id; in check mode return a pending id."""
@@ -53,9 +69,14 @@ class Plan:
         before: Mapping[str, Any],
         after: Mapping[str, Any],
         action: Callable[[], object],
+        *,
+        unchanged: Mapping[str, Any] | None = None,
     ) -> None:
-        """Change settings of an existing resource in place."""
-        self._record("update", kind, name, before, after)
+        """Change settings of an existing resource in place.
+
+        `unchanged` holds further settings that its price depends on.
+        """
+        self._record("update", kind, name, before, after, unchanged or {})
         if not self.check_mode:
             action()
 
@@ -66,13 +87,15 @@ class Plan:
         current: Mapping[str, Any],
         wanted: Mapping[str, Any],
         action: Callable[[dict[str, Any]], object],
+        *,
+        unchanged: Mapping[str, Any] | None = None,
     ) -> bool:
         """Change the settings of `wanted` that differ in `current`; `action` gets only those. True if any did."""
         after = {key: value for key, value in wanted.items() if current.get(key) != value}
         if not after:
             return False
         before = {key: current.get(key) for key in after}
-        self.update(kind, name, before, after, lambda: action(after))
+        self.update(kind, name, before, after, lambda: action(after), unchanged=unchanged)
         return True
 
     def ensure_tags(
@@ -111,9 +134,31 @@ class Plan:
             ],
         }
 
-    def _record(self, action: str, kind: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def replace(
+        self, kind: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any], action: Callable[[], str]
+    ) -> str:
+        """Make a resource anew that cannot be changed in place; return the new id, or a pending one."""
+        self._record("replace", kind, name, before, after)
+        return pending_id(kind, name) if self.check_mode else action()
+
+    def _record(
+        self,
+        action: str,
+        kind: str,
+        name: str,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        unchanged: Mapping[str, Any] | None = None,
+    ) -> None:
         self.changes.append(
-            {"action": action, "kind": kind, "name": name, "before": dict(before), "after": dict(after)}
+            {
+                "action": action,
+                "kind": kind,
+                "name": name,
+                "before": dict(before),
+                "after": dict(after),
+                "unchanged": dict(unchanged or {}),
+            }
         )
 
 
@@ -181,15 +226,38 @@ def error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
+def report_progress(text: str) -> None:
+    """Add a line to the file whose other end shows it to the user: plugins/action/aws_progress.py.
+
+    A module's own output reaches nobody before it has ended.
+    """
+    if file := os.environ.get(PROGRESS_FILE):
+        with open(file, "a", encoding="utf-8") as progress:
+            progress.write(f"{text}\n")
+
+
+def pause(elapsed: float, interval: float) -> float:
+    """Return the seconds until it is worth looking again: often at first, every `interval` seconds later on."""
+    return min(interval, 1 + elapsed / 10)
+
+
 def wait_until(
-    what: str, probe: Callable[[], bool], *, seconds: float, interval: float = 5.0, advice: str = ""
+    what: str, probe: Callable[[], bool], *, seconds: float, interval: float = 10.0, advice: str = ""
 ) -> None:
-    """Call `probe` until it is true. Raise `Refusal` after `seconds`, naming `what` was waited for."""
-    deadline = time.monotonic() + seconds
+    """Call `probe` until it is true, and say so every half minute.
+
+    Raise `Refusal` after `seconds`, naming `what` was waited for.
+    """
+    begin = time.monotonic()
+    reported = begin
     while not probe():
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= begin + seconds:
             raise Refusal(f"Waited {seconds:.0f} s for {what}, in vain. {advice}".rstrip())
-        time.sleep(interval)
+        if reported == begin or now - reported >= PROGRESS_SECONDS:
+            report_progress(f"waiting for {what} ({now - begin:.0f} s of at most {seconds:.0f} s)")
+            reported = now
+        time.sleep(pause(now - begin, interval))
 
 
 def retry_while(codes: frozenset[str], what: str, action: Callable[[], object], *, seconds: float) -> None:

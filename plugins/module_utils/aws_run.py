@@ -50,4 +50,6 @@ def run(
         operation = getattr(error, "operation_name", "an AWS request")
         module.fail_json_aws(error, msg=f"AWS refused {operation}", changes=plan.changes)
     else:
+        if plan.obstacles:
+            module.fail_json(msg=" ".join(plan.obstacles), obstacles=plan.obstacles, changes=plan.changes)
         module.exit_json(**plan.results(), **facts)
