@@ -37,6 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     "settings": settings,
                     "locations": _count_locations(settings),
                     "inventory": ", ".join(_shown(source) for source in sources),
+                    "needs_image": self._task.args.get("needs_image", True),
                 },
                 task_vars=variables,
             )

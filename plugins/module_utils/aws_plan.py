@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 PLATFORM_TAG = "dagster-platform"
@@ -76,7 +77,7 @@ class Plan:
 
         `unchanged` holds further settings that its price depends on.
         """
-        self._record("update", kind, name, before, after, unchanged or {})
+        self._record("update", kind, name, before, after, unchanged=unchanged)
         if not self.check_mode:
             action()
 
@@ -148,6 +149,7 @@ class Plan:
         name: str,
         before: Mapping[str, Any],
         after: Mapping[str, Any],
+        *,
         unchanged: Mapping[str, Any] | None = None,
     ) -> None:
         self.changes.append(
@@ -232,7 +234,7 @@ def report_progress(text: str) -> None:
     A module's own output reaches nobody before it has ended.
     """
     if file := os.environ.get(PROGRESS_FILE):
-        with open(file, "a", encoding="utf-8") as progress:
+        with Path(file).open("a", encoding="utf-8") as progress:
             progress.write(f"{text}\n")
 
 

@@ -28,11 +28,23 @@ FARGATE_MEMORY: dict[int, tuple[int, ...]] = {
 }
 """CPU units -> MiB that Fargate offers with them; Amazon ECS developer guide, "Task CPU and memory"."""
 
-EGRESS = ("nat_instance", "nat_gateway")
+EGRESS = ("nat_instance", "nat_gateway", "vpc_endpoints", "public_ip", "existing")
+AUTHENTICATION = ("none", "oidc", "cognito")
+OIDC_KEYS = (
+    *("issuer", "authorization_endpoint", "token_endpoint", "user_info_endpoint"),
+    *("client_id", "client_secret_name", "scope"),
+)
+COGNITO_KEYS = ("user_pool_arn", "user_pool_client_id", "user_pool_domain")
+COST_TAGS = ("project", "environment", "repository", "owner")
+"""Tags that every resource carries, so that the bill can be split by them."""
 CREDENTIALS = ("task_role", "iam_user")
 DAG_SOURCES = ("release", "tree")
 UI_ACCESS = ("internal", "public")
 ENVIRONMENTS = ("local", "staging", "production")
+PRIVATE_RANGES = tuple(
+    ipaddress.IPv4Network(item) for item in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+)
+"""RFC 1918, and RFC 6598, which VPNs between machines use."""
 EFS_DAYS = (0, 1, 7, 14, 30, 60, 90, 180, 270, 365)
 
 # Load balancers and target groups have 32 characters; the longest suffix that this project adds is "-webserver".
@@ -41,14 +53,17 @@ MAX_NAME_PREFIX = 32 - len("-webserver")
 REQUIRED = (
     *("name_prefix", "deployment_environment", "resource_tags"),
     *("aws_region", "aws_account_id", "aws_environment", "network_egress"),
-    *("ui_access", "ui_allowed_cidrs", "ui_certificate_arn"),
-    *("ecs_task_cpu", "ecs_task_memory", "dags_path", "dags_locations", "dags_bucket_name", "dags_credentials"),
-    "dag_source",
+    *("vpc_existing_id", "vpc_existing_public_subnet_ids", "vpc_existing_private_subnet_ids"),
+    *("load_balancer", "ui_access", "ui_allowed_cidrs", "ui_certificate_arn"),
+    *("ui_authentication", "ui_oidc", "ui_cognito"),
+    *("ecs_task_cpu", "ecs_task_memory", "ecs_exec"),
+    *("rds_existing_instance", "rds_existing_secret", "s3_existing_bucket"),
+    *("dags_path", "dags_locations", "dags_bucket_name", "dags_credentials", "dag_source"),
 )
 """Settings that every inventory has to make; the others have a default in their role."""
 
 OPTIONAL = (
-    *("vpc_cidr", "vpc_public_subnet_cidrs", "vpc_private_subnet_cidrs"),
+    *("vpc_cidr", "vpc_public_subnet_cidrs", "vpc_private_subnet_cidrs", "vpc_availability_zones", "ecs_image"),
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
     *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
     "secrets_manager_recovery_days",
@@ -201,12 +216,15 @@ def _recovery_days(value: Any) -> Iterator[Finding]:
 def _tags(value: Any) -> Iterator[Finding]:
     """Tag restrictions as in the AWS General Reference; 50 per resource, of which this project sets two."""
     choices = (
-        "at most 40 tags; keys of 1 to 128 and values of up to 256 letters, digits, spaces and _ . : / = + - @; "
-        f"keys other than Name, {PLATFORM_TAG} and aws:…"
+        f"{', '.join(COST_TAGS)} and whatever else you like; at most 40 tags; keys of 1 to 128 and values of up to 256 "
+        f"letters, digits, spaces and _ . : / = + - @; keys other than Name, {PLATFORM_TAG} and aws:…"
     )
     if not isinstance(value, Mapping):
         yield "it is not a mapping from tag to value.", choices
         return
+    missing = [key for key in COST_TAGS if not value.get(key)]
+    if missing:
+        yield f"it lacks {', '.join(missing)}, by which the bill is split.", choices
     if len(value) > 40:
         yield f"it has {len(value)} tags.", choices
     if len({str(key).lower() for key in value}) < len(value):
@@ -253,6 +271,49 @@ def _instance_class(value: Any) -> Iterator[Finding]:
         yield "it is not an RDS instance class.", "e.g. db.t4g.micro, db.t3.micro, db.t4g.small, db.m7g.large."
 
 
+def _yes_or_no(value: Any) -> Iterator[Finding]:
+    if _boolean(value) is None:
+        yield "it is neither yes nor no.", "true or false."
+
+
+def _resource_id(prefix: str, command: str) -> Callable[[Any], Iterator[Finding]]:
+    def check(value: Any) -> Iterator[Finding]:
+        if value and not re.fullmatch(prefix + "-[0-9a-f]{8,17}", str(value)):
+            yield f"it is not an id of AWS ({prefix}-…).", f'"" for one of the platform\'s own, or an id: {command}.'
+
+    return check
+
+
+def _subnet_ids(value: Any) -> Iterator[Finding]:
+    choices = (
+        "[] for subnets of the platform's own, or ids in two or more availability zones: "
+        "aws ec2 describe-subnets --filters Name=vpc-id,Values=VPC."
+    )
+    if not isinstance(value, list) or any(not re.fullmatch("subnet-[0-9a-f]{8,17}", str(item)) for item in value):
+        yield "it is not a list of ids of subnets (subnet-…).", choices
+    elif len(value) == 1 or len(set(value)) < len(value):
+        yield "RDS, EFS and the load balancer need different subnets in two availability zones.", choices
+
+
+def _database_identifier(value: Any) -> Iterator[Finding]:
+    if value and not re.fullmatch("[a-zA-Z](-?[a-zA-Z0-9]){0,62}", str(value)):
+        yield (
+            "it is not an identifier of an RDS instance.",
+            '"" for an instance of the platform\'s own, or an identifier: aws rds describe-db-instances.',
+        )
+
+
+def _mapping_of(keys: Sequence[str]) -> Callable[[Any], Iterator[Finding]]:
+    def check(value: Any) -> Iterator[Finding]:
+        choices = f"{{}} or a mapping with the keys {', '.join(keys)}."
+        if not isinstance(value, Mapping):
+            yield "it is not a mapping.", choices
+        elif unknown := sorted(str(key) for key in value if key not in keys):
+            yield f"it has unknown keys: {', '.join(unknown)}.", choices
+
+    return check
+
+
 def _certificate(value: Any) -> Iterator[Finding]:
     if value and not re.fullmatch(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[\w-]+", str(value)):
         yield (
@@ -273,6 +334,16 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "aws_region": _region,
     "aws_account_id": _account_id,
     "network_egress": _one_of(EGRESS),
+    "vpc_existing_id": _resource_id("vpc", "aws ec2 describe-vpcs"),
+    "vpc_existing_public_subnet_ids": _subnet_ids,
+    "vpc_existing_private_subnet_ids": _subnet_ids,
+    "load_balancer": _yes_or_no,
+    "ui_authentication": _one_of(AUTHENTICATION),
+    "ui_oidc": _mapping_of(OIDC_KEYS),
+    "ui_cognito": _mapping_of(COGNITO_KEYS),
+    "ecs_exec": _yes_or_no,
+    "rds_existing_instance": _database_identifier,
+    "s3_existing_bucket": _yes_or_no,
     "ui_access": _one_of(UI_ACCESS),
     "ui_allowed_cidrs": _cidrs,
     "ui_certificate_arn": _certificate,
@@ -316,27 +387,194 @@ def _fargate_size(settings: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _public_ui(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Dagster has no log-in of its own: whoever reaches the UI can run code with the task's role."""
     cidrs = settings.get("ui_allowed_cidrs")
-    ranges = [_network(item) for item in cidrs] if isinstance(cidrs, list) else []
-    if any(network is not None and network.prefixlen == 0 for network in ranges):
+    networks = [_network(item) for item in cidrs] if isinstance(cidrs, list) else []
+    guarded = (
+        bool(settings.get("ui_certificate_arn"))
+        and settings.get("ui_authentication") in ("oidc", "cognito")
+        and _boolean(settings.get("load_balancer")) is True
+    )
+    if any(network is not None and network.prefixlen == 0 for network in networks) and not guarded:
         yield Problem(
             "ui_allowed_cidrs",
             cidrs,
             "Dagster has no log-in of its own: everybody on the internet could run code with the task's role.",
-            "the ranges of your office or VPN.",
+            "the ranges of your office or VPN; or everybody, once ui_certificate_arn and ui_authentication are set.",
         )
-    if settings.get("ui_access") == "public":
-        # Until the load balancer can ask for a log-in, TLS alone does not make a public UI acceptable.
+    if settings.get("ui_access") == "public" and not guarded:
+        missing = [
+            text
+            for text, there in (
+                ("load_balancer: true", _boolean(settings.get("load_balancer")) is True),
+                ("a certificate (ui_certificate_arn)", bool(settings.get("ui_certificate_arn"))),
+                ("a log-in (ui_authentication: oidc or cognito)", settings.get("ui_authentication") != "none"),
+            )
+            if not there
+        ]
         yield Problem(
             "ui_access",
             "public",
-            "Dagster has no log-in of its own and the load balancer does not ask for one yet: whoever reaches the UI "
-            "could run code with the task's role.",
-            "internal; reach it over a VPN, peering, or a Session Manager port forwarding.",
+            "Dagster has no log-in of its own, and whoever reaches the UI can run code with the task's role. "
+            f"What a public UI lacks here: {', '.join(missing)}.",
+            "internal, reached over a VPN, peering or a Session Manager port forwarding; or public with all of these.",
+        )
+
+
+def _without_load_balancer(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Without a load balancer browsers talk plain HTTP to the task itself."""
+    if _boolean(settings.get("load_balancer")) is not False:
+        return
+    cidrs = settings.get("ui_allowed_cidrs")
+    networks = [_network(item) for item in cidrs] if isinstance(cidrs, list) else []
+    public = [
+        str(network)
+        for network in networks
+        if network is not None and not any(network.subnet_of(private) for private in PRIVATE_RANGES)
+    ]
+    if public:
+        yield Problem(
+            "ui_allowed_cidrs",
+            cidrs,
+            f"without a load balancer there is no TLS, so {', '.join(public)} would send everything in clear text over "
+            "the internet.",
+            "private ranges (VPN, peering, the VPC itself), or load_balancer: true.",
+        )
+    if settings.get("ui_authentication") in ("oidc", "cognito"):
+        yield Problem(
+            "ui_authentication",
+            settings["ui_authentication"],
+            "it is the load balancer that asks for a log-in, and load_balancer is false.",
+            "none, or load_balancer: true.",
+        )
+
+
+def _log_in(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """The listener's rules as in the Elastic Load Balancing user guide, "Authenticate users"."""
+    kind = settings.get("ui_authentication")
+    if kind not in ("oidc", "cognito"):
+        return
+    if not settings.get("ui_certificate_arn"):
+        yield Problem(
+            "ui_certificate_arn",
+            "",
+            f"ui_authentication is {kind}, and load balancers ask for a log-in over HTTPS only.",
+            "the ARN of a certificate in ACM (aws acm list-certificates).",
+        )
+    egress = settings.get("network_egress")
+    if settings.get("ui_access") == "internal" and egress in ("vpc_endpoints", "public_ip"):
+        yield Problem(
+            "ui_authentication",
+            kind,
+            f"the load balancer must reach the identity provider, and with network_egress {egress} nothing leads from "
+            "private subnets to the internet.",
+            "none; or network_egress nat_instance or nat_gateway; or ui_access public.",
+        )
+    name, needed = ("ui_oidc", OIDC_KEYS) if kind == "oidc" else ("ui_cognito", COGNITO_KEYS)
+    value = settings.get(name)
+    if not isinstance(value, Mapping):
+        return
+    missing = [key for key in needed if not value.get(key) and key != "scope"]
+    if missing:
+        yield Problem(
+            name,
+            dict(value),
+            f"ui_authentication is {kind}, which needs {', '.join(missing)}.",
+            "see inventories/example.",
+        )
+    for key in ("issuer", "authorization_endpoint", "token_endpoint", "user_info_endpoint"):
+        if value.get(key) and not re.fullmatch(r"https://[^\s/]+(/\S*)?", str(value[key])):
+            yield Problem(
+                f"{name}.{key}",
+                value[key],
+                "it is not an https:// address.",
+                "what your identity provider's /.well-known/openid-configuration says.",
+            )
+    pool = value.get("user_pool_arn")
+    if pool and not re.fullmatch(r"arn:aws[a-z-]*:cognito-idp:[a-z0-9-]+:[0-9]{12}:userpool/[\w-]+", str(pool)):
+        yield Problem(
+            f"{name}.user_pool_arn",
+            pool,
+            "it is not the ARN of a user pool.",
+            "arn:aws:cognito-idp:REGION:ACCOUNT:userpool/ID (aws cognito-idp list-user-pools --max-results 20).",
+        )
+
+
+def _certificate_is_here(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    parts = str(settings.get("ui_certificate_arn") or "").split(":")
+    if len(parts) != 6:
+        return
+    for name, part in (("aws_region", parts[3]), ("aws_account_id", parts[4])):
+        if settings.get(name) and settings[name] != part:
+            yield Problem(
+                "ui_certificate_arn",
+                settings["ui_certificate_arn"],
+                f"load balancers use certificates of their own region and account only, and {name} is "
+                f"{settings[name]}.",
+                "a certificate requested there (aws acm request-certificate).",
+            )
+
+
+def _adopted_network(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    names = ("vpc_existing_public_subnet_ids", "vpc_existing_private_subnet_ids")
+    public, private = (settings.get(name) or [] for name in names)
+    egress = settings.get("network_egress")
+    if (public or private) and not settings.get("vpc_existing_id"):
+        yield Problem(
+            "vpc_existing_id",
+            settings.get("vpc_existing_id"),
+            "subnets are given, but not the VPC that they lie in.",
+            "the id of that VPC.",
+        )
+    if public and not private:
+        yield Problem(
+            names[1],
+            private,
+            "the database and the file system need private subnets too.",
+            "two or more private subnets of the same VPC.",
+        )
+    if private and not public and (egress == "public_ip" or settings.get("ui_access") == "public"):
+        yield Problem(
+            names[0],
+            public,
+            "tasks with public addresses, and a public load balancer, need public subnets.",
+            "two or more public subnets of the same VPC; or another network_egress and ui_access internal.",
+        )
+    if private and egress in ("nat_instance", "nat_gateway"):
+        yield Problem(
+            "network_egress",
+            egress,
+            "the subnets are yours, and their routes are not changed.",
+            "existing (whatever their routes lead to), vpc_endpoints or public_ip.",
+        )
+    if egress == "existing" and not private:
+        yield Problem(
+            "network_egress",
+            egress,
+            "the platform makes its own subnets, which have no way out yet.",
+            "nat_instance, nat_gateway, vpc_endpoints or public_ip; or name subnets of yours.",
+        )
+
+
+def _adopted_database(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    instance, secret = settings.get("rds_existing_instance"), settings.get("rds_existing_secret")
+    if bool(instance) != bool(secret):
+        missing, given = (
+            ("rds_existing_secret", "rds_existing_instance")
+            if instance
+            else ("rds_existing_instance", "rds_existing_secret")
+        )
+        yield Problem(
+            missing,
+            settings.get(missing),
+            f"{given} is {settings[given]!r}, and one is of no use without the other.",
+            'the identifier of the instance, and the secret with username and password for it; or "" for both.',
         )
 
 
 def _subnets_in_vpc(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    if settings.get("vpc_existing_private_subnet_ids"):
+        return
     vpc = _network(settings.get("vpc_cidr"))
     tiers = {
         name: [network for network in map(_network, settings[name]) if network]
@@ -393,10 +631,34 @@ def _local_means_loopback(settings: Mapping[str, Any]) -> Iterator[Problem]:
 JOINT_CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _fargate_size,
     _public_ui,
+    _without_load_balancer,
+    _log_in,
+    _certificate_is_here,
+    _adopted_network,
+    _adopted_database,
     _subnets_in_vpc,
     _storage_limit,
     _local_means_loopback,
 )
+
+
+def missing_image(settings: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem if services are to be made without an image: found late, by a rollout that never completes.
+
+    The embedded default runs the container program without one.
+    """
+    if settings.get("ecs_image") or settings.get("deployment_environment") == "local":
+        return []
+    return [
+        Problem(
+            "ecs_image",
+            None,
+            "the services would have nothing to run.",
+            "the image that you pushed, by its digest: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:…; "
+            "`ansible-playbook site.yml --tags ecr` makes the repository first, and docs/first-deployment.md shows how "
+            "to build and push.",
+        )
+    ]
 
 
 def _memory_for_locations(settings: Mapping[str, Any], locations: int) -> Iterator[Problem]:
@@ -419,6 +681,13 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _texts(item)]
     return [value] if isinstance(value, str) else []
+
+
+def _boolean(value: Any) -> bool | None:
+    """Return a truth value, also from a string as -e gives it; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "yes": True, "false": False, "no": False}.get(str(value).lower())
 
 
 def _integer(value: Any) -> int | None:

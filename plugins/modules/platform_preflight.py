@@ -9,7 +9,8 @@ short_description: Check the settings of a Dagster platform and whose AWS accoun
 description:
   - Looks at all settings in one pass and fails with every problem, each with value, reason and valid choices.
   - Asks AWS for the caller's identity and refuses an account other than the inventory's.
-  - The action plugin of the same name fills in the options from the inventory's variables; a task gives none.
+  - Asks AWS for the availability zones if the inventory names some.
+  - The action plugin of the same name fills in the options from the inventory's variables, all but I(needs_image).
 options:
   settings:
     description: The settings that could be read; missing ones are left out.
@@ -23,6 +24,10 @@ options:
     description: The inventory, for messages.
     type: str
     default: inventories/local/hosts.yml
+  needs_image:
+    description: Whether services will be made, which need I(ecs_image). Not looked at in check mode.
+    type: bool
+    default: true
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -47,7 +52,7 @@ caller:
 
 from typing import Any
 
-from ansible.module_utils.platform_settings import Problem, check_settings, report
+from ansible.module_utils.platform_settings import Problem, check_settings, missing_image, report
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 try:
@@ -64,7 +69,12 @@ def identify(module: Any) -> tuple[dict[str, str], list[Problem]]:
     environment = settings.get("aws_environment")
     endpoint = environment.get("AWS_ENDPOINT_URL") if isinstance(environment, dict) else None
     try:
-        regions = boto3.session.Session().get_available_regions("ecs", partition_name="aws")
+        session = boto3.session.Session()
+        regions = [
+            name
+            for partition in session.get_available_partitions()
+            for name in session.get_available_regions("ecs", partition_name=partition)
+        ]
         if region is not None and region not in regions:
             return {}, [Problem("aws_region", region, "ECS is not offered there.", ", ".join(regions) + ".")]
         caller = module.client("sts").get_caller_identity()
@@ -96,7 +106,28 @@ def identify(module: Any) -> tuple[dict[str, str], list[Problem]]:
                 f"credentials of the account {expected} (AWS_PROFILE), or the inventory of {caller['Account']}.",
             )
         ]
-    return identity, []
+    return identity, unknown_zones(module.client("ec2"), settings.get("vpc_availability_zones") or [])
+
+
+def unknown_zones(ec2: Any, wanted: list[str]) -> list[Problem]:
+    """Return a problem if one of the availability zones cannot be used in this account and region."""
+    if not wanted:
+        return []
+    answer = ec2.describe_availability_zones(
+        Filters=[{"Name": "state", "Values": ["available"]}, {"Name": "zone-type", "Values": ["availability-zone"]}]
+    )
+    available = sorted(zone["ZoneName"] for zone in answer["AvailabilityZones"])
+    unknown = sorted(set(wanted) - set(available))
+    if not unknown:
+        return []
+    return [
+        Problem(
+            "vpc_availability_zones",
+            wanted,
+            f"{', '.join(unknown)} cannot be used in this account and region.",
+            f"{', '.join(available)}; or [] for the first ones.",
+        )
+    ]
 
 
 def main() -> None:
@@ -106,10 +137,14 @@ def main() -> None:
             "settings": {"type": "dict", "default": {}},
             "locations": {"type": "int", "default": 0},
             "inventory": {"type": "str", "default": "inventories/local/hosts.yml"},
+            "needs_image": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
-    problems = check_settings(module.params["settings"], module.params["locations"])
+    settings = module.params["settings"]
+    problems = check_settings(settings, module.params["locations"])
+    if module.params["needs_image"] and not module.check_mode:
+        problems += missing_image(settings)
     identity, wrong = identify(module)
     problems += wrong
     if problems:

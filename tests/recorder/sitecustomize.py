@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 
@@ -21,7 +22,7 @@ def _record(file: str) -> None:
     @functools.wraps(send)
     def make_api_call(self: Any, operation: str, parameters: dict[str, Any]) -> Any:
         line = {"service": self.meta.service_model.service_name, "operation": operation, "params": parameters}
-        with open(file, "a", encoding="utf-8") as log:
+        with Path(file).open("a", encoding="utf-8") as log:
             # Short lines of several processes are not mixed: O_APPEND, one write.
             log.write(json.dumps(line, default=str) + "\n")
         return send(self, operation, parameters)

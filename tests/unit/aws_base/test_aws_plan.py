@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from module_utils.aws_plan import Plan, Refusal, canonical_policy, is_pending, refuse_foreign, retry_while, wait_until
+from module_utils.aws_plan import (
+    PROGRESS_FILE,
+    Plan,
+    Refusal,
+    canonical_policy,
+    is_pending,
+    refuse_foreign,
+    retry_while,
+    wait_until,
+)
 
 
 class AwsError(Exception):
@@ -133,3 +144,32 @@ def test_retrying_does_not_hide_other_errors() -> None:
 
     with pytest.raises(AwsError, match="UnauthorizedOperation"):
         retry_while(frozenset({"DependencyViolation"}), "it", act, seconds=60)
+
+
+def test_obstacles_are_collected_in_check_mode_only() -> None:
+    preview = Plan(check_mode=True)
+    preview.obstacle("the database is protected")
+    preview.obstacle("the bucket is not empty")
+    assert preview.obstacles == ["the database is protected", "the bucket is not empty"]
+    with pytest.raises(Refusal, match="the database is protected"):
+        Plan().obstacle("the database is protected")
+
+
+def test_a_replacement_is_one_change_and_unchanged_settings_are_told_for_the_price() -> None:
+    plan = Plan()
+    assert plan.replace("load-balancer", "x", {"scheme": "internal"}, {"scheme": "public"}, lambda: "arn") == "arn"
+    plan.update_if_different("rds", "y", {"a": 1}, {"a": 2}, lambda _: None, unchanged={"b": 3})
+    assert [(change["action"], change["unchanged"]) for change in plan.changes] == [
+        ("replace", {}),
+        ("update", {"b": 3}),
+    ]
+
+
+def test_waiting_says_what_for_every_half_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "progress"
+    monkeypatch.setenv(PROGRESS_FILE, str(file))
+    answers = iter([*[False] * 12, True])
+    wait_until("the moon", lambda: next(answers), seconds=500)
+    lines = file.read_text().splitlines()
+    assert lines[0] == "waiting for the moon (0 s of at most 500 s)"
+    assert 1 < len(lines) < 12

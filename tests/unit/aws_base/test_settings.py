@@ -16,6 +16,7 @@ from module_utils.platform_settings import (
     REQUIRED,
     SINGLE_CHECKS,
     check_settings,
+    missing_image,
     report,
     required_memory,
 )
@@ -25,16 +26,33 @@ ROOT = Path(__file__).parents[3]
 GOOD: dict[str, Any] = {
     "name_prefix": "dagster-production",
     "deployment_environment": "production",
-    "resource_tags": {"project": "dagster", "owner": "data@example.com"},
+    "resource_tags": {
+        "project": "dagster",
+        "environment": "production",
+        "repository": "https://git.example.com/data",
+        "owner": "data@example.com",
+    },
     "aws_region": "eu-central-1",
     "aws_account_id": "123456789012",
     "aws_environment": {"AWS_REGION": "eu-central-1"},
     "network_egress": "nat_instance",
+    "vpc_existing_id": "",
+    "vpc_existing_public_subnet_ids": [],
+    "vpc_existing_private_subnet_ids": [],
+    "load_balancer": True,
     "ui_access": "internal",
     "ui_allowed_cidrs": ["10.42.0.0/16"],
     "ui_certificate_arn": "",
+    "ui_authentication": "none",
+    "ui_oidc": {},
+    "ui_cognito": {},
     "ecs_task_cpu": 256,
     "ecs_task_memory": 512,
+    "ecs_exec": False,
+    "ecs_image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dagster-production@sha256:abc",
+    "rds_existing_instance": "",
+    "rds_existing_secret": "",
+    "s3_existing_bucket": False,
     "dags_path": "/repository/dags",
     "dags_locations": [],
     "dags_bucket_name": "dagster-production-dags-123456789012",
@@ -43,6 +61,7 @@ GOOD: dict[str, Any] = {
     "vpc_cidr": "10.42.0.0/16",
     "vpc_public_subnet_cidrs": ["10.42.0.0/24", "10.42.1.0/24"],
     "vpc_private_subnet_cidrs": ["10.42.16.0/24", "10.42.17.0/24"],
+    "vpc_availability_zones": [],
     "rds_instance_class": "db.t4g.micro",
     "rds_engine_version": "17",
     "rds_storage": 20,
@@ -55,6 +74,32 @@ GOOD: dict[str, Any] = {
     "secrets_manager_recovery_days": 30,
 }
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0f4e8a5c-0000-4000-8000-000000000000"
+OIDC = {
+    "issuer": "https://id.example.com",
+    "authorization_endpoint": "https://id.example.com/authorize",
+    "token_endpoint": "https://id.example.com/token",
+    "user_info_endpoint": "https://id.example.com/userinfo",
+    "client_id": "dagster",
+    "client_secret_name": "dagster-oidc",
+}
+COGNITO = {
+    "user_pool_arn": "arn:aws:cognito-idp:eu-central-1:123456789012:userpool/eu-central-1_abc",
+    "user_pool_client_id": "abc",
+    "user_pool_domain": "data",
+}
+PUBLIC: dict[str, Any] = {
+    "ui_access": "public",
+    "ui_allowed_cidrs": ["0.0.0.0/0"],
+    "ui_certificate_arn": CERTIFICATE,
+    "ui_authentication": "oidc",
+    "ui_oidc": OIDC,
+}
+SUBNETS: dict[str, Any] = {
+    "vpc_existing_id": "vpc-0123456789abcdef0",
+    "vpc_existing_public_subnet_ids": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
+    "vpc_existing_private_subnet_ids": ["subnet-0123456789abcdef2", "subnet-0123456789abcdef3"],
+    "network_egress": "existing",
+}
 
 
 def test_good_settings_have_no_problems() -> None:
@@ -71,6 +116,18 @@ def test_good_settings_have_no_problems() -> None:
         {"secrets_manager_recovery_days": 0, "efs_infrequent_access_days": 0},
         {"deployment_environment": "local", "aws_environment": {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}},
         {"rds_engine_version": "16.4"},
+        PUBLIC,
+        {**PUBLIC, "ui_authentication": "cognito", "ui_cognito": COGNITO},
+        {**PUBLIC, "ui_access": "internal"},
+        {"load_balancer": "false", "ui_allowed_cidrs": ["10.0.0.0/8", "172.16.0.0/12"]},
+        {"network_egress": "vpc_endpoints"},
+        {"network_egress": "public_ip", "load_balancer": False, "ecs_exec": True},
+        {"vpc_existing_id": "vpc-0123456789abcdef0"},
+        SUBNETS,
+        {**SUBNETS, "network_egress": "vpc_endpoints", "vpc_existing_public_subnet_ids": []},
+        {**SUBNETS, "vpc_cidr": "192.168.0.0/16"},
+        {"rds_existing_instance": "warehouse", "rds_existing_secret": "warehouse/dagster"},
+        {"s3_existing_bucket": True},
     ],
 )
 def test_other_good_settings(settings: dict[str, Any]) -> None:
@@ -88,10 +145,10 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("name_prefix", "1dagster", "RDS, ECR or the load balancer", "a letter first"),
         ("name_prefix", "internal-dagster", "AWS reserves names", "not starting with 'internal-'"),
         ("deployment_environment", "prod", "it is not known", "local, staging, production"),
-        ("resource_tags", "project", "not a mapping", "keys of 1 to 128"),
+        ("resource_tags", "project", "not a mapping", "at most 40 tags"),
         ("resource_tags", {"Name": "x"}, "set by this project", "other than Name"),
         ("resource_tags", {"name": "x"}, "set by this project", "other than Name"),
-        ("resource_tags", {"owner": "x", "Owner": "x"}, "differ only in case", "keys of 1 to 128"),
+        ("resource_tags", {"owner": "x", "Owner": "x"}, "differ only in case", "at most 40 tags"),
         ("resource_tags", {"aws:x": "y"}, "reserved by AWS", "aws:"),
         ("resource_tags", {"a": "semi;colon"}, "AWS refuses the value", "letters, digits, spaces"),
         ("resource_tags", {"a": 5}, "AWS refuses the value 5", "letters, digits, spaces"),
@@ -101,7 +158,22 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("aws_account_id", "1234", "not an AWS account id", "twelve digits"),
         ("network_egress", "nat", "it is not known", "nat_instance, nat_gateway"),
         ("ui_access", "open", "it is not known", "internal, public"),
-        ("ui_access", "public", "does not ask for one yet", "VPN, peering, or a Session Manager"),
+        ("ui_access", "public", "lacks here: a certificate", "VPN, peering or a Session Manager"),
+        ("load_balancer", "maybe", "neither yes nor no", "true or false"),
+        ("ui_authentication", "ldap", "it is not known", "none, oidc, cognito"),
+        ("ui_oidc", {"client_secret": "x"}, "unknown keys: client_secret", "client_secret_name"),
+        ("ui_oidc", "google", "not a mapping", "issuer"),
+        ("ui_cognito", {"pool": "x"}, "unknown keys: pool", "user_pool_arn"),
+        ("ui_certificate_arn", CERTIFICATE.replace("eu-central-1", "us-east-1"), "aws_region is eu-central-1", "there"),
+        ("ui_certificate_arn", CERTIFICATE.replace("1234", "9999"), "aws_account_id is 123456789012", "there"),
+        ("network_egress", "existing", "its own subnets", "nat_instance, nat_gateway"),
+        ("vpc_existing_id", "my-vpc", "not an id of AWS", "aws ec2 describe-vpcs"),
+        ("vpc_existing_private_subnet_ids", ["subnet-0123456789abcdef0"], "two availability zones", "two or more"),
+        ("vpc_existing_private_subnet_ids", "subnet-0123456789abcdef0", "not a list of ids", "describe-subnets"),
+        ("rds_existing_instance", "my_db", "not an identifier", "aws rds describe-db-instances"),
+        ("s3_existing_bucket", "name", "neither yes nor no", "true or false"),
+        ("ecs_exec", 1, "neither yes nor no", "true or false"),
+        ("resource_tags", {"project": "x", "environment": "y", "owner": "z"}, "it lacks repository", "repository"),
         ("ui_allowed_cidrs", ["0.0.0.0/0"], "no log-in of its own", "your office or VPN"),
         ("ui_allowed_cidrs", ["10.0.0.1/8"], "not an IPv4 range", "198.51.100.0/24"),
         ("ui_allowed_cidrs", [], "nobody could connect", "a list of IPv4 ranges"),
@@ -146,6 +218,66 @@ def test_bad_setting(setting: str, value: Any, why: str, valid: str) -> None:
     assert all(text.startswith(f"{setting} = {value!r}: ") for text in texts)
 
 
+@pytest.mark.parametrize(
+    ("settings", "setting", "why", "valid"),
+    [
+        ({**PUBLIC, "ui_authentication": "none"}, "ui_access", "lacks here: a log-in", "public with all of these"),
+        ({**PUBLIC, "ui_authentication": "none"}, "ui_allowed_cidrs", "everybody on the internet", "your office"),
+        ({**PUBLIC, "ui_certificate_arn": ""}, "ui_access", "lacks here: a certificate", "public with all of these"),
+        ({**PUBLIC, "load_balancer": False}, "ui_access", "lacks here: load_balancer: true", "internal"),
+        ({"ui_authentication": "oidc", "ui_oidc": OIDC}, "ui_certificate_arn", "over HTTPS only", "aws acm"),
+        ({**PUBLIC, "ui_oidc": {}}, "ui_oidc", "which needs issuer, authorization_endpoint", "inventories/example"),
+        (
+            {**PUBLIC, "ui_oidc": {**OIDC, "issuer": "id.example.com"}},
+            "ui_oidc.issuer",
+            "not an https://",
+            "well-known",
+        ),
+        ({**PUBLIC, "ui_authentication": "cognito"}, "ui_cognito", "which needs user_pool_arn", "inventories/example"),
+        (
+            {**PUBLIC, "ui_authentication": "cognito", "ui_cognito": {**COGNITO, "user_pool_arn": "pool"}},
+            "ui_cognito.user_pool_arn",
+            "not the ARN of a user pool",
+            "aws cognito-idp list-user-pools",
+        ),
+        (
+            {**PUBLIC, "ui_access": "internal", "network_egress": "vpc_endpoints"},
+            "ui_authentication",
+            "must reach the identity provider",
+            "nat_instance or nat_gateway",
+        ),
+        ({**PUBLIC, "load_balancer": False}, "ui_authentication", "load_balancer is false", "load_balancer: true"),
+        (
+            {"load_balancer": False, "ui_allowed_cidrs": ["100.64.0.0/10", "198.51.100.0/24"]},
+            "ui_allowed_cidrs",
+            "198.51.100.0/24 would send everything in clear text",
+            "private ranges",
+        ),
+        ({**SUBNETS, "vpc_existing_id": ""}, "vpc_existing_id", "not the VPC", "the id of that VPC"),
+        ({**SUBNETS, "vpc_existing_private_subnet_ids": []}, "vpc_existing_private_subnet_ids", "need private", "two"),
+        (
+            {**SUBNETS, "network_egress": "public_ip", "vpc_existing_public_subnet_ids": []},
+            "vpc_existing_public_subnet_ids",
+            "need public subnets",
+            "two or more public subnets",
+        ),
+        ({**SUBNETS, "network_egress": "nat_gateway"}, "network_egress", "their routes are not changed", "existing"),
+        ({"rds_existing_instance": "x"}, "rds_existing_secret", "one is of no use", "the secret with username"),
+        ({"rds_existing_secret": "x"}, "rds_existing_instance", "one is of no use", "the identifier"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], setting: str, why: str, valid: str) -> None:
+    texts = [str(problem) for problem in check_settings({**GOOD, **settings}) if problem.setting == setting]
+    assert any(why in text and valid in text for text in texts), texts
+
+
+def test_services_need_an_image_but_on_this_machine() -> None:
+    assert missing_image(GOOD) == []
+    (problem,) = missing_image({**GOOD, "ecs_image": ""})
+    assert "sha256" in problem.choices
+    assert missing_image({"deployment_environment": "local"}) == []
+
+
 def test_storage_limit_below_storage() -> None:
     (problem,) = check_settings({**GOOD, "rds_storage": 200})
     assert (problem.setting, problem.why) == ("rds_max_storage", "it is less than rds_storage 200.")
@@ -176,7 +308,7 @@ def test_a_placeholder_is_reported_once_and_not_what_is_derived_from_it() -> Non
 
 
 def test_a_placeholder_inside_the_tags() -> None:
-    (problem,) = check_settings({**GOOD, "resource_tags": {"owner": "<team>"}})
+    (problem,) = check_settings({**GOOD, "resource_tags": {**GOOD["resource_tags"], "owner": "<team>"}})
     assert problem.setting == "resource_tags"
 
 
