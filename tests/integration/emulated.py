@@ -72,6 +72,18 @@ class Emulator:
         """Begin a new record."""
         self.record.unlink(missing_ok=True)
 
+    @property
+    def _changes_file(self) -> Path:
+        return self.state / "changes.jsonl"
+
+    def take_changes(self) -> list[dict[str, Any]]:
+        """Return what playbooks changed (or would, in check mode) since the last call: action, kind, name, ..."""
+        if not self._changes_file.exists():
+            return []
+        lines = self._changes_file.read_text(encoding="utf-8").splitlines()
+        self._changes_file.unlink()
+        return [json.loads(line) for line in lines]
+
     def command_environment(self, changes: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a playbook, without anything of the user's that could reach a real account."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "AWS_"))}
@@ -79,6 +91,9 @@ class Emulator:
             **inherited,
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_PLUGINS": f"{ROOT / 'plugins' / 'callback'}:{RECORDER / 'callbacks'}",
+            "ANSIBLE_CALLBACKS_ENABLED": "record_changes",
+            "RECORD_CHANGES": str(self._changes_file),
             "COLUMNS": "10000",
             "DAGSTER_LOCAL_AWS_PORT": str(self.port),
             "DAGSTER_LOCAL_STATE": str(self.state),

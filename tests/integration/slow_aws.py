@@ -1,0 +1,69 @@
+"""Resources of the emulator that take their time, as those of AWS do.
+
+Runs inside of the emulator's process: pass `wrap="from tests.integration import slow_aws; slow_aws.apply(...)"` to
+`tests.integration.emulated.emulator`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Ready = Callable[[str, float], bool]
+"""Tells from the kind of a resource, and the seconds since it was asked for, whether it is there."""
+
+KINDS = ("rds-instance", "nat-gateway", "load-balancer", "mount-target")
+
+
+def apply(ready: Ready) -> None:
+    """Let what is new be in a state of coming up until `ready` says otherwise."""
+    from moto.ec2.models.nat_gateways import NatGateway
+    from moto.efs.models import MountTarget
+    from moto.elbv2.models import FakeLoadBalancer
+    from moto.rds.models import DBInstance
+
+    _slow(DBInstance, "status", "rds-instance", coming="creating", there="available", ready=ready)
+    _slow(NatGateway, "state", "nat-gateway", coming="pending", there="available", ready=ready)
+    _slow(FakeLoadBalancer, "state", "load-balancer", coming="provisioning", there="active", ready=ready)
+    _slow(MountTarget, "life_cycle_state", "mount-target", coming="creating", there="available", ready=ready)
+    # moto ends the creation with the first look; here it takes as long as it takes.
+    FakeLoadBalancer.activate = lambda _self: None
+
+
+def after(seconds: Mapping[str, float]) -> Ready:
+    """Everything is there after so many seconds."""
+    return lambda kind, age: age >= seconds[kind]
+
+
+class Together:
+    """Nothing is there before all have been asked for: who makes one after the other waits for ever."""
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, kind: str, age: float) -> bool:
+        with self._lock:
+            if age == 0:
+                self._asked.add(kind)
+            return self._asked == set(KINDS)
+
+
+def _slow(cls: Any, attribute: str, kind: str, *, coming: str, there: str, ready: Ready) -> None:
+    hidden = f"_{attribute}_as_stored"
+
+    def get(instance: Any) -> Any:
+        value = getattr(instance, hidden)
+        if value not in (coming, there):
+            return value
+        return there if ready(kind, time.monotonic() - instance._asked_for) else coming
+
+    def store(instance: Any, value: Any) -> None:
+        if not hasattr(instance, "_asked_for"):
+            instance._asked_for = time.monotonic()
+            ready(kind, 0)
+        setattr(instance, hidden, value)
+
+    setattr(cls, attribute, property(get, store))
