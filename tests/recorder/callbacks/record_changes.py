@@ -41,6 +41,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """A task has ended well."""
         self._record(result)
 
-    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: ARG002 - Ansible's
         """A task has failed, maybe after some changes."""
         self._record(result)

@@ -1,0 +1,102 @@
+"""What site.yml asks of AWS in each topology: valid by the service models, tagged, and as reviewed.
+
+The emulator checks neither enumerations nor patterns. Every request is held against the model that botocore ships, and
+what makes or changes something is compared with a file in golden/, so that a review sees each change. Write the files anew
+with UPDATE_GOLDEN=1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+
+from module_utils.aws_model import request_problems
+from tests.integration.emulated import emulator
+from tests.integration.topologies.inventories import TOPOLOGIES, arguments
+
+HERE = Path(__file__).parent
+READING = re.compile("Describe|Get|List|Head")
+TOKENS = {"SecretString", "MasterUserPassword", "ClientSecret", "ClientRequestToken", "CreationToken", "ClientToken"}
+"""What is random or secret."""
+
+
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def topology(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def requests(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
+    """Everything that one run of site.yml in an empty account sends."""
+    with emulator(tmp_path_factory.mktemp(topology)) as aws:
+        aws.succeed("site.yml", *arguments(aws, topology))
+        yield aws.requests
+
+
+def test_every_request_is_valid(requests: list[dict[str, Any]]) -> None:
+    session = botocore.session.get_session()
+    models = {name: session.get_service_model(name) for name in {request["service"] for request in requests}}
+    problems = [
+        (request["service"], request["operation"], problem)
+        for request in requests
+        for problem in request_problems(models[request["service"]], request["operation"], request["params"])
+    ]
+    assert problems == []
+
+
+def test_what_is_made_is_what_was_reviewed(topology: str, requests: list[dict[str, Any]]) -> None:
+    file = HERE / "golden" / f"{topology}.json"
+    made = json.dumps(readable(requests), indent=1) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(made, encoding="utf-8")
+    assert made == file.read_text(encoding="utf-8"), f"run again with UPDATE_GOLDEN=1 and review {file}"
+
+
+def readable(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the requests that make or change something, with ids that are the same in every run and no secrets."""
+    numbers: dict[str, int] = {}
+    names: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        found, kind = match[0], match[1]
+        if found not in names:
+            numbers[kind] = numbers.get(kind, 0) + 1
+            names[found] = f"{kind}{numbers[kind]}"
+        return names[found]
+
+    def clean(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: clean(item, name) for name, item in sorted(value.items())}
+        if isinstance(value, list):
+            items = [clean(item) for item in value]
+            # The plan sorts ids, whose order is another one in every run.
+            ids = all(isinstance(item, str) and item in names.values() for item in items)
+            return sorted(items) if ids else items
+        if not isinstance(value, str):
+            return value
+        if key in TOKENS:
+            return f"({key})"
+        if value.startswith("{"):
+            return clean(json.loads(value))
+        # Ids (vpc-0a…, eipalloc-…, AKIA…), and the random parts of ARNs.
+        value = re.sub(r"\b([a-z]+-)[0-9a-f]{8,17}\b", number, value)
+        value = re.sub(r"(targetgroup/[\w-]+/|loadbalancer/app/[\w-]+/|listener/app/[\w-]+/)[0-9a-f]+", number, value)
+        value = re.sub(r"(certificate/)[0-9a-f-]{36}", number, value)
+        return re.sub(r"(secret:[\w/-]+-)[A-Za-z0-9]{6}\b", number, value)
+
+    calls = [
+        {"call": f"{request['service']}:{request['operation']}", **clean(request["params"])}
+        for request in requests
+        if not READING.match(request["operation"])
+    ]
+    # The same holds for the order of what is done with each of them, one after the other.
+    groups = itertools.groupby(calls, key=lambda call: call["call"])
+    return [call for _, group in groups for call in sorted(group, key=json.dumps)]
