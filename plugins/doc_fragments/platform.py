@@ -23,4 +23,11 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  wait:
+    description:
+      - Whether to wait for what takes minutes to come up (NAT gateway, database, mount targets, load balancer).
+      - Without, everything is started that can be, and C(ready) says whether the module has to be called again. So slow
+        things come up side by side.
+    type: bool
+    default: true
 """

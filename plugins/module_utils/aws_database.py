@@ -44,16 +44,20 @@ class DatabaseSpec:
 
 
 def ensure_database(rds: Any, secrets: Any, spec: DatabaseSpec, plan: Plan) -> tuple[str, int]:
-    """Bring subnet group and instance to the state of `spec`; wait until it answers; return address and port."""
+    """Bring subnet group and instance to the state of `spec`; return address and port once it answers.
+
+    While it is not there, and `plan` does not wait, the address is `PENDING_ENDPOINT`.
+    """
     _ensure_subnet_group(rds, spec, plan)
     found = _instance(rds, spec.platform)
     if found is None:
         plan.create("rds-instance", spec.platform, _settings(spec), lambda: _create(rds, secrets, spec))
     else:
         _keep_instance(rds, spec, found, plan)
-    if plan.check_mode and found is None:
-        return PENDING_ENDPOINT, 5432
-    return _wait_for_endpoint(rds, spec.platform)
+    if plan.check_mode:
+        endpoint = (found or {}).get("Endpoint") or {}
+        return str(endpoint.get("Address", PENDING_ENDPOINT)), int(endpoint.get("Port", 5432))
+    return _endpoint(rds, spec.platform, plan)
 
 
 def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str) -> None:
@@ -232,7 +236,7 @@ def _ensure_subnet_group(rds: Any, spec: DatabaseSpec, plan: Plan) -> None:
     )
 
 
-def _wait_for_endpoint(rds: Any, name: str) -> tuple[str, int]:
+def _endpoint(rds: Any, name: str, plan: Plan) -> tuple[str, int]:
     endpoint: dict[str, Any] = {}
 
     def ready() -> bool:
@@ -248,14 +252,13 @@ def _wait_for_endpoint(rds: Any, name: str) -> tuple[str, int]:
         # Once it has an endpoint it can be used; backups and small modifications come and go afterwards.
         return found["DBInstanceStatus"] not in ("creating", "starting", "stopped", "stopping") and bool(endpoint)
 
-    wait_until(
+    plan.settled(
         f"the RDS instance {name!r} to become available",
         ready,
         seconds=CREATE_SECONDS,
-        interval=10,
         advice="Start it if it was stopped (aws rds start-db-instance), then run this playbook again.",
     )
-    return str(endpoint["Address"]), int(endpoint["Port"])
+    return str(endpoint.get("Address", PENDING_ENDPOINT)), int(endpoint.get("Port", 5432))
 
 
 def _instance(rds: Any, name: str) -> dict[str, Any] | None:

@@ -245,17 +245,16 @@ def _keep_mount_targets(efs: Any, spec: FileSystemSpec, file_system_id: str, pla
             {},
             partial(efs.delete_mount_target, MountTargetId=targets[subnet]["MountTargetId"]),
         )
-    if not plan.check_mode:
-        # A task that starts before its zone's target is available fails to mount.
-        wait_until(
-            f"the mount targets of {file_system_id} to become available",
-            lambda: all(
-                target["LifeCycleState"] == "available"
-                for subnet, target in _targets_by_subnet(efs, file_system_id).items()
-                if subnet in spec.subnet_ids
-            ),
-            seconds=WAIT_SECONDS,
-        )
+    # A task that starts before its zone's target is available fails to mount.
+    plan.settled(
+        f"the mount targets of {file_system_id} to become available",
+        lambda: all(
+            target["LifeCycleState"] == "available"
+            for subnet, target in _targets_by_subnet(efs, file_system_id).items()
+            if subnet in spec.subnet_ids
+        ),
+        seconds=WAIT_SECONDS,
+    )
 
 
 def _create_target(efs: Any, spec: FileSystemSpec, file_system_id: str, subnet: str) -> str:

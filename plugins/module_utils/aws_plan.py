@@ -44,8 +44,10 @@ def is_pending(value: str | None) -> bool:
 class Plan:
     """Records changes and, outside check mode, makes them."""
 
-    def __init__(self, check_mode: bool = False) -> None:
+    def __init__(self, check_mode: bool = False, wait: bool = True) -> None:
         self.check_mode = check_mode
+        self.wait = wait
+        self.waiting_for: list[str] = []
         self.changes: list[dict[str, Any]] = []
         self.obstacles: list[str] = []
 
@@ -57,6 +59,24 @@ class Plan:
         if not self.check_mode:
             raise Refusal(text)
         self.obstacles.append(text)
+
+    def settled(
+        self, what: str, probe: Callable[[], bool], *, seconds: float, interval: float = 10.0, advice: str = ""
+    ) -> bool:
+        """Tell whether something slow is there; with `wait`, wait until it is.
+
+        Without `wait` it is noted in `waiting_for`, so that other slow things can be started meanwhile, and the caller
+        leaves out what needs it: the module will be called again. A preview takes it for there.
+        """
+        if self.check_mode:
+            return True
+        if self.wait:
+            wait_until(what, probe, seconds=seconds, interval=interval, advice=advice)
+            return True
+        if probe():
+            return True
+        self.waiting_for.append(what)
+        return False
 
     def create(self, kind: str, name: str, settings: Mapping[str, Any], action: Callable[[], str]) -> str:
         """Create a resource and return its id; in check mode return a pending id."""
@@ -120,9 +140,10 @@ class Plan:
             action()
 
     def results(self) -> dict[str, Any]:
-        """Return `changed`, `changes` and `diff` in the form that a module exits with."""
+        """Return `changed`, `changes`, `ready` and `diff` in the form that a module exits with."""
         return {
             "changed": bool(self.changes),
+            "ready": not self.waiting_for,
             "changes": self.changes,
             "diff": [
                 {

@@ -24,6 +24,7 @@ COMMON_ARGUMENTS: dict[str, dict[str, Any]] = {
     "platform": {"type": "str", "required": True},
     "resource_tags": {"type": "dict", "default": {}},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "wait": {"type": "bool", "default": True},
 }
 """Arguments of every module that makes resources; documented in the fragment of each module."""
 
@@ -41,7 +42,7 @@ def run(
     module = AnsibleAWSModule(
         argument_spec={**COMMON_ARGUMENTS, **arguments}, supports_check_mode=True, **module_options
     )
-    plan = Plan(module.check_mode)
+    plan = Plan(module.check_mode, wait=module.params["wait"])
     try:
         facts = work(module, plan)
     except Refusal as refusal:
@@ -52,4 +53,4 @@ def run(
     else:
         if plan.obstacles:
             module.fail_json(msg=" ".join(plan.obstacles), obstacles=plan.obstacles, changes=plan.changes)
-        module.exit_json(**plan.results(), **facts)
+        module.exit_json(**{**plan.results(), **facts})

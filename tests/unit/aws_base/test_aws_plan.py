@@ -80,7 +80,7 @@ def test_results_show_each_change_as_a_diff() -> None:
         "before": {},
         "after": {"cidr": "10.0.0.0/16"},
     }
-    assert Plan().results() == {"changed": False, "changes": [], "diff": []}
+    assert Plan().results() == {"changed": False, "changes": [], "ready": True, "diff": []}
 
 
 def test_pending_ids_are_recognised_also_inside_an_arn() -> None:
@@ -173,3 +173,14 @@ def test_waiting_says_what_for_every_half_minute(tmp_path: Path, monkeypatch: py
     lines = file.read_text().splitlines()
     assert lines[0] == "waiting for the moon (0 s of at most 500 s)"
     assert 1 < len(lines) < 12
+
+
+def test_what_is_slow_is_waited_for_or_noted() -> None:
+    answers = iter([False, False, True])
+    assert Plan(wait=False).settled("the moon", lambda: next(answers), seconds=50) is False
+    started = Plan(wait=False)
+    started.settled("the moon", lambda: next(answers), seconds=50)
+    assert (started.waiting_for, started.results()["ready"]) == (["the moon"], False)
+    assert Plan(wait=True).settled("the moon", lambda: next(answers), seconds=50)
+    preview = Plan(check_mode=True, wait=True)
+    assert preview.settled("the moon", lambda: False, seconds=50), "a preview has nothing to wait for"

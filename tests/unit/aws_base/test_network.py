@@ -417,10 +417,10 @@ def test_an_interrupted_run_is_completed_by_the_next(aws: Any, monkeypatch: pyte
         plan = Plan()
         act = plan._record
 
-        def record(*args: Any, plan: Plan = plan, act: Any = act, steps: int = steps) -> None:
+        def record(*args: Any, plan: Plan = plan, act: Any = act, steps: int = steps, **options: Any) -> None:
             if len(plan.changes) == steps:
                 raise Interrupted
-            act(*args)
+            act(*args, **options)
 
         monkeypatch.setattr(plan, "_record", record)
         with pytest.raises(Interrupted):
