@@ -100,7 +100,7 @@ def ensure_load_balancer(elb: Any, spec: BalancerSpec, plan: Plan) -> tuple[str,
     _ensure_listeners(elb, spec, arn, target_group_arn, plan)
     if is_pending(arn):
         return target_group_arn, arn, PENDING_DNS_NAME
-    return target_group_arn, arn, _wait_until_active(elb, spec.name)
+    return target_group_arn, arn, _dns_name(elb, spec.name, plan)
 
 
 def remove_load_balancer(elb: Any, platform: str, name: str, target_group: str, plan: Plan) -> None:
@@ -296,7 +296,7 @@ def _refuse_protected(elb: Any, found: Mapping[str, Any], what: str) -> None:
         )
 
 
-def _wait_until_active(elb: Any, name: str) -> str:
+def _dns_name(elb: Any, name: str, plan: Plan) -> str:
     dns_name: list[str] = []
 
     def active() -> bool:
@@ -309,7 +309,8 @@ def _wait_until_active(elb: Any, name: str) -> str:
         dns_name[:] = [str(found["DNSName"])]
         return bool(state["Code"] != "provisioning")
 
-    wait_until(f"the load balancer {name!r} to become active", active, seconds=_ACTIVE_SECONDS)
+    active()
+    plan.settled(f"the load balancer {name!r} to become active", active, seconds=_ACTIVE_SECONDS)
     return dns_name[0]
 
 

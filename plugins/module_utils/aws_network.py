@@ -127,9 +127,12 @@ def ensure_network(clients: NetworkClients, spec: NetworkSpec, plan: Plan) -> Ne
     network.default_route(public_table, "GatewayId", gateway_id)
     network.s3_endpoint([public_table.id, private_table.id])
     if spec.egress == "nat_gateway":
-        network.default_route(private_table, "NatGatewayId", network.nat_gateway(public[0]))
-        network.remove_nat_instances()
-        network.remove_nat_group()
+        gateway_id = network.nat_gateway(public[0])
+        # Until it is there, private subnets keep the way out that they have.
+        if network.nat_gateway_is_there(gateway_id):
+            network.default_route(private_table, "NatGatewayId", gateway_id)
+            network.remove_nat_instances()
+            network.remove_nat_group()
     else:
         network.default_route(private_table, "NetworkInterfaceId", network.nat_instance(public[0], groups["nat"]))
         network.remove_nat_gateways()
@@ -457,16 +460,27 @@ class _Builder:
                     SubnetId=subnet_id,
                     AllocationId=address,
                     TagSpecifications=self.tag_specification("natgateway", name),
-                )["NatGateway"]["NatGatewayId"]
-                self.ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[gateway])
-                return str(gateway)
+                )
+                return str(gateway["NatGateway"]["NatGatewayId"])
 
             return self.plan.create(kind, name, {"subnet": subnet_id}, create)
         gateway = found[0]
         self.keep_tags(kind, name, gateway["NatGatewayId"], gateway)
-        if gateway["State"] == "pending" and not self.plan.check_mode:
-            self.ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[gateway["NatGatewayId"]])
         return str(gateway["NatGatewayId"])
+
+    def nat_gateway_is_there(self, gateway_id: str) -> bool:
+        """Tell whether a route may point at the gateway, or wait until one may."""
+
+        def there() -> bool:
+            (gateway,) = self.ec2.describe_nat_gateways(NatGatewayIds=[gateway_id])["NatGateways"]
+            if gateway["State"] == "failed":
+                raise Refusal(
+                    f"The NAT gateway {gateway_id} failed to start: {gateway.get('FailureMessage', 'no reason given')} "
+                    "Run this playbook again when the reason is gone: it makes another one."
+                )
+            return bool(gateway["State"] == "available")
+
+        return self.plan.settled(f"the NAT gateway {gateway_id} to become available", there, seconds=600)
 
     def _nat_gateways(self) -> list[dict[str, Any]]:
         return self.find("describe_nat_gateways", "NatGateways")
