@@ -13,6 +13,7 @@ import obstore
 from obstore.exceptions import NotModifiedError
 from obstore.store import S3Store
 
+from .keys import InjectedKeys
 from .manifest import (
     MAX_DOCUMENT_BYTES,
     FileEntry,
@@ -33,8 +34,8 @@ _POINTER_BYTES = 64 * 1024
 
 _HINTS = {
     "AccessDenied": "the task's role or user needs s3:GetObject, s3:GetObjectVersion and s3:ListBucket: run site.yml",
-    "InvalidAccessKeyId": "the keys were revoked or replaced: force a new deployment, new tasks get the present ones",
-    "SignatureDoesNotMatch": "the secret key is wrong or was replaced: force a new deployment",
+    "InvalidAccessKeyId": "the keys were revoked, and the secret has no others: run rotate_credentials.yml or site.yml",
+    "SignatureDoesNotMatch": "the secret key is wrong, and the secret has no other: run rotate_credentials.yml",
     "ExpiredToken": "the task's credentials have expired and were not renewed: stop the task, ECS starts another",
     "RequestTimeTooSkewed": "the clock of the machine that this task runs on is wrong",
     "NoSuchBucket": "run site.yml to make it and deploy again, or correct DAGSTER_S3_BUCKET",
@@ -42,6 +43,9 @@ _HINTS = {
     "NoSuchKey": "publish again",
 }
 """What to do, by S3's error code; the codes are those of "Error responses" in the Amazon S3 API Reference."""
+
+_REFUSED_KEYS = frozenset(("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"))
+"""What S3 may answer to keys that were replaced."""
 
 _BROKEN_CONNECTION = {
     "ConnectionRefused": "the connection is refused",
@@ -63,6 +67,10 @@ class UnusableError(SyncError):
     """S3 was read, and what it holds cannot be used: the way to S3 is not the problem."""
 
 
+class RefusedError(SyncError):
+    """S3 does not accept the credentials; there may be newer ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Poll:
     """What a poll of the pointer found. ``pointer`` is None where nobody has published yet."""
@@ -77,7 +85,8 @@ class ReleaseBucket:
 
     Credentials are found by object_store, in this order: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the task role
     through AWS_CONTAINER_CREDENTIALS_RELATIVE_URI (ECS), or through AWS_CONTAINER_CREDENTIALS_FULL_URI with
-    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; it renews those of a role itself.
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; it renews those of a role itself. Keys that were replaced in their secret
+    are renewed by ``renew_keys``.
     """
 
     gone = "releases/current was deleted from the bucket: the release that it named is served on; deploy again"
@@ -86,6 +95,12 @@ class ReleaseBucket:
     def __init__(self, settings: Settings) -> None:
         self.name = settings.bucket
         self._prefix = settings.prefix
+        self._keys = InjectedKeys(settings.s3_credentials_arn)
+        self._settings = settings
+        self._store = self._open()
+
+    def _open(self) -> S3Store:
+        settings = self._settings
         options: dict[str, Any] = {"region": settings.region} if settings.region else {}
         if settings.endpoint_url:
             options["endpoint"] = settings.endpoint_url
@@ -98,12 +113,26 @@ class ReleaseBucket:
         }
         if settings.endpoint_url and settings.endpoint_url.startswith("http://"):
             client["allow_http"] = True
-        self._store = S3Store(
+        if keys := self._keys.renewed:
+            options |= {"access_key_id": keys.id, "secret_access_key": keys.secret}
+        return S3Store(
             settings.bucket,
             client_options=client,
             retry_config={"max_retries": 3, "retry_timeout": whole / 2},
             **options,
         )
+
+    @property
+    def key_ending(self) -> str | None:
+        """The end of the id of the keys in use; None for the task role."""
+        return self._keys.ending
+
+    def renew_keys(self) -> bool:
+        """Go on with newer keys, after a RefusedError; return whether there are any."""
+        if not self._keys.renew():
+            return False
+        self._store = self._open()
+        return True
 
     def poll(self, etag: str | None) -> Poll:
         """Ask for the pointer, with ``If-None-Match: etag``: one request, and no body while nothing changes."""
@@ -168,7 +197,11 @@ class ReleaseBucket:
 
     def _failure(self, key: str, version_id: str | None, error: Exception) -> SyncError:
         pinned = f" (version {version_id})" if version_id else ""
-        kind = UnusableError if _code(error) in ("NoSuchKey", "NoSuchVersion") else SyncError
+        kind: type[SyncError] = SyncError
+        if _code(error) in ("NoSuchKey", "NoSuchVersion"):
+            kind = UnusableError
+        elif _code(error) in _REFUSED_KEYS:
+            kind = RefusedError
         return kind(f"s3://{self.name}/{key}{pinned} cannot be read: {_explain(error)}")
 
 

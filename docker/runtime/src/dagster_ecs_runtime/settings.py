@@ -41,6 +41,7 @@ class Settings:
     dag_source: str
     region: str | None
     endpoint_url: str | None
+    s3_credentials_arn: str | None
     home: Path
     releases_dir: Path
     run_dir: Path
@@ -71,6 +72,7 @@ def read(service: str, env: Mapping[str, str] = os.environ) -> Settings:
         dag_source=_dag_source(env),
         region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"),
         endpoint_url=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
+        s3_credentials_arn=env.get("DAGSTER_S3_CREDENTIALS_ARN") or None,
         home=_path(env, "DAGSTER_HOME", "/var/lib/dagster/home"),
         releases_dir=_path(env, "DAGSTER_RELEASES_DIR", "/var/lib/dagster/releases"),
         run_dir=_run_dir(env),

@@ -34,6 +34,8 @@ class State:
     server_pids: dict[str, int] = field(default_factory=dict)
     main_pid: int | None = None
     main_answers: bool = False
+    s3_key_ending: str | None = None
+    """Last characters of the id of the S3 keys in use; None for the task role."""
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -101,6 +103,7 @@ class State:
                 "sync_failures": self.sync_failures,
                 "canary_rejections": self.canary_rejections,
                 "server_restarts": self.server_restarts,
+                "s3_key_ending": self.s3_key_ending,
             }
 
     def emit(self) -> None:

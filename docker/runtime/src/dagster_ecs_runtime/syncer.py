@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import events, manifest, workspace
-from .bucket import ReleaseBucket, SyncError, UnusableError
+from .bucket import Poll, RefusedError, ReleaseBucket, SyncError, UnusableError
 from .children import stable_socket
 from .releases import Releases
 from .runs import Runs
@@ -43,6 +43,8 @@ class Syncer(threading.Thread):
             from .tree import TreeSource  # only there: its imports take memory
 
             self._bucket = TreeSource(settings, self._stopping.is_set)
+        with state.change():
+            state.s3_key_ending = self._bucket.key_ending
         self._releases = Releases(settings.releases_dir, self._bucket)
         self._location_set_changed = location_set_changed
         self._servers = CodeServers(
@@ -114,16 +116,19 @@ class Syncer(threading.Thread):
 
     def _sync(self) -> None:
         try:
-            found = self._patiently(lambda: self._bucket.poll(self._etag))
+            found = self._patiently(self._poll)
         except UnusableError:
             # S3 is there, its pointer is no good: a task that serves stays fresh, one that has nothing falls back.
             with self._state.change():
                 self._state.last_sync = time.monotonic()
+                self._state.s3_key_ending = self._bucket.key_ending
             self._fall_back(None)
             self._first_sync_done()
             raise
         with self._state.change():
             self._state.last_sync = time.monotonic()
+            renewed = self._state.s3_key_ending != self._bucket.key_ending
+            self._state.s3_key_ending = self._bucket.key_ending
             if found.changed:
                 self._etag, self._pointer = found.etag, found.pointer
                 self._canary_failures = 0
@@ -134,11 +139,20 @@ class Syncer(threading.Thread):
             with self._state.change():
                 gone = pointer is None and self._state.release is not None
                 self._state.error = self._bucket.gone if gone else None
-            if found.changed:
+            if found.changed or renewed:
                 self._state.emit()
         elif pointer.release != self._state.rejected or time.monotonic() >= self._retry_at:
             self._follow(pointer)
         self._first_sync_done()
+
+    def _poll(self) -> Poll:
+        """Poll; where S3 refuses the keys, once more with those that have taken their place."""
+        try:
+            return self._bucket.poll(self._etag)
+        except RefusedError:
+            if not self._bucket.renew_keys():
+                raise
+        return self._bucket.poll(self._etag)
 
     def _follow(self, pointer: manifest.Pointer) -> None:
         """Take the pointer's release; a task that has none yet takes an older one when that fails."""
