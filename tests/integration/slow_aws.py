@@ -28,6 +28,9 @@ def apply(ready: Ready) -> None:
     _slow(NatGateway, "state", "nat-gateway", coming="pending", there="available", ready=ready)
     _slow(FakeLoadBalancer, "state", "load-balancer", coming="provisioning", there="active", ready=ready)
     _slow(MountTarget, "life_cycle_state", "mount-target", coming="creating", there="available", ready=ready)
+    # moto copies the attributes of a mount target into its answers.
+    info = MountTarget.info_json
+    MountTarget.info_json = lambda target: {**info(target), "LifeCycleState": target.life_cycle_state}
     # moto ends the creation with the first look; here it takes as long as it takes.
     FakeLoadBalancer.activate = lambda _self: None
 
@@ -38,17 +41,24 @@ def after(seconds: Mapping[str, float]) -> Ready:
 
 
 class Together:
-    """Nothing is there before all have been asked for: who makes one after the other waits for ever."""
+    """Nothing is there before all have been asked for: who makes one after the other waits for ever.
 
-    def __init__(self) -> None:
+    After that, the first `looks` looks at each still find it coming up.
+    """
+
+    def __init__(self, looks: int) -> None:
         self._asked: set[str] = set()
+        self._left = dict.fromkeys(KINDS, looks)
         self._lock = threading.Lock()
 
     def __call__(self, kind: str, age: float) -> bool:
         with self._lock:
             if age == 0:
                 self._asked.add(kind)
-            return self._asked == set(KINDS)
+                return False
+            if self._asked == set(KINDS):
+                self._left[kind] -= 1
+            return self._left[kind] < 0
 
 
 def _slow(cls: Any, attribute: str, kind: str, *, coming: str, there: str, ready: Ready) -> None:

@@ -1,8 +1,8 @@
 """What site.yml asks of AWS in each topology: valid by the service models, tagged, and as reviewed.
 
 The emulator checks neither enumerations nor patterns. Every request is held against the model that botocore ships, and
-what makes or changes something is compared with a file in golden/, so that a review sees each change. Write the files anew
-with UPDATE_GOLDEN=1.
+what makes or changes something is compared with a file in golden/, so that a review sees each change.
+Write the files anew with UPDATE_GOLDEN=1.
 """
 
 from __future__ import annotations

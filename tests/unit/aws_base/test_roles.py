@@ -122,6 +122,13 @@ def test_compute_logs_have_one_prefix() -> None:
 
 def test_site_runs_every_role_that_makes_something() -> None:
     plays = yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text())
-    roles = [entry["role"] for play in plays for entry in play.get("roles", [])]
-    assert sorted(roles) == sorted(set(NAMES) - {"dag_release"})
-    assert roles[0] == "preflight"
+    tasks = [task for play in plays for task in play.get("tasks", [])]
+    roles = [task["ansible.builtin.import_role"] for task in tasks]
+    mains = [role["name"] for role in roles if "tasks_from" not in role]
+    assert sorted(mains) == sorted(set(NAMES) - {"dag_release"})
+    assert mains[0] == "preflight"
+    # What is started without waiting is waited for, and before the tasks that need it.
+    started = [role["name"] for role, task in zip(roles, tasks, strict=True) if task.get("vars")]
+    waited = [role["name"] for role in roles if role.get("tasks_from") == "ready"]
+    assert sorted(started) == sorted(waited)
+    assert all(roles.index({"name": name, "tasks_from": "ready"}) < roles.index({"name": "ecs"}) for name in waited)
