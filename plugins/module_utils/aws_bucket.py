@@ -12,6 +12,7 @@ from .aws_plan import (
     Refusal,
     canonical_policy,
     error_code,
+    partition,
     platform_tags,
     refuse_foreign,
     tag_dict,
@@ -45,8 +46,9 @@ class BucketSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def bucket_policy(name: str) -> dict[str, Any]:
+def bucket_policy(name: str, region: str) -> dict[str, Any]:
     """Return the policy that refuses every request that does not come over TLS."""
+    arn = f"arn:{partition(region)}:s3:::{name}"
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -55,7 +57,7 @@ def bucket_policy(name: str) -> dict[str, Any]:
                 "Effect": "Deny",
                 "Principal": "*",
                 "Action": "s3:*",
-                "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"],
+                "Resource": [arn, f"{arn}/*"],
                 "Condition": {"Bool": {"aws:SecureTransport": "false"}},
             }
         ],
@@ -114,12 +116,49 @@ def ensure_bucket(s3: Any, spec: BucketSpec, plan: Plan) -> None:
         "encryption": ENCRYPTION,
         "public_access_block": PUBLIC_ACCESS_BLOCK,
         "object_ownership": OWNERSHIP,
-        "policy": bucket_policy(spec.name),
+        "policy": bucket_policy(spec.name, spec.region),
         "lifecycle": lifecycle_rules(spec),
     }
-    if canonical_policy(current.get("policy")) == canonical_policy(bucket_policy(spec.name)):
+    if canonical_policy(current.get("policy")) == canonical_policy(bucket_policy(spec.name, spec.region)):
         current["policy"] = wanted["policy"]
     plan.update_if_different("s3-bucket", spec.name, current, wanted, lambda changed: _write(s3, spec.name, changed))
+
+
+def check_adopted_bucket(s3: Any, name: str, region: str) -> list[str]:
+    """Check a bucket that is somebody else's and never changed; return warnings about what may surprise.
+
+    Raise `Refusal` if releases cannot be kept in it.
+    """
+    if not _exists(s3, name):
+        raise Refusal(
+            f"There is no S3 bucket {name!r}, and s3_existing_bucket is true. Set dags_bucket_name to a bucket of "
+            "yours (aws s3 ls), or s3_existing_bucket: false to have it made; then run this playbook again."
+        )
+    # us-east-1 is spelled as no location at all.
+    location = s3.get_bucket_location(Bucket=name).get("LocationConstraint") or "us-east-1"
+    if location != region:
+        raise Refusal(
+            f"The S3 bucket {name!r} lies in {location}, the platform in {region}: tasks read through the gateway "
+            "endpoint of their region. Set dags_bucket_name to a bucket there, and run this playbook again."
+        )
+    current = _read(s3, name)
+    if current["versioning"] != "Enabled":
+        raise Refusal(
+            f"The S3 bucket {name!r} keeps no versions (versioning is {current['versioning'] or 'off'}), and a release "
+            "names versions of files. Turn it on (aws s3api put-bucket-versioning "
+            f"--bucket {name} --versioning-configuration Status=Enabled) and run this playbook again."
+        )
+    warnings = []
+    if current["public_access_block"] != PUBLIC_ACCESS_BLOCK:
+        warnings.append(
+            f"The S3 bucket {name!r} does not block public access in every way; it will hold your DAG code."
+        )
+    if not current["lifecycle"]:
+        warnings.append(
+            f"The S3 bucket {name!r} has no lifecycle: replaced versions of DAG files and the output of runs stay in "
+            "it for ever."
+        )
+    return warnings
 
 
 def remove_bucket(s3: Any, platform: str, name: str, plan: Plan, *, with_contents: bool) -> None:

@@ -1,4 +1,7 @@
-"""The PostgreSQL instance on RDS and its subnet group. The password goes from the secret to RDS in this process."""
+"""The PostgreSQL instance on RDS and its subnet group, or an adopted instance.
+
+The password goes from the secret to RDS in this process.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from .aws_plan import (
     Plan,
     Refusal,
     error_code,
+    is_pending,
     platform_tags,
     refuse_foreign,
     tag_dict,
@@ -58,6 +62,80 @@ def ensure_database(rds: Any, secrets: Any, spec: DatabaseSpec, plan: Plan) -> t
         endpoint = (found or {}).get("Endpoint") or {}
         return str(endpoint.get("Address", PENDING_ENDPOINT)), int(endpoint.get("Port", 5432))
     return _endpoint(rds, spec.platform, plan)
+
+
+@dataclass(frozen=True)
+class AdoptedDatabase:
+    """An instance that is somebody else's: it is used, and never changed."""
+
+    platform: str
+    instance: str
+    secret_id: str
+    client_group_ids: tuple[str, ...]
+    """Security groups of the tasks, which must be let in."""
+
+
+def check_adopted_database(rds: Any, ec2: Any, secrets: Any, spec: AdoptedDatabase, plan: Plan) -> tuple[str, int]:
+    """Check that the tasks could use the instance; return its address and port.
+
+    Raise `Refusal` if there is none, if it is not PostgreSQL, if its secret does not hold the credentials, or if its
+    security groups let nobody of the platform in.
+    """
+    name = spec.instance
+    if name == spec.platform:
+        raise Refusal(
+            f"rds_existing_instance is {name!r}, which is what the platform calls an instance of its own, and would "
+            'remove again. Set it to the identifier of another instance, or to "" to have one made.'
+        )
+    found = _instance(rds, name)
+    if found is None:
+        raise Refusal(
+            f"There is no RDS instance {name!r} in this account and region. Set rds_existing_instance to one of yours "
+            '(aws rds describe-db-instances), or to "" to have one made; then run this playbook again.'
+        )
+    if found["Engine"] != "postgres":
+        raise Refusal(
+            f"The RDS instance {name!r} runs {found['Engine']}, and Dagster needs PostgreSQL. Set "
+            'rds_existing_instance to another one, or to "" to have one made; then run this playbook again.'
+        )
+    read_fields(secrets, spec.secret_id, ("username", "password"))
+    _refuse_closed_groups(ec2, found, spec)
+    if plan.check_mode:
+        endpoint = found.get("Endpoint") or {}
+        return str(endpoint.get("Address", PENDING_ENDPOINT)), int(endpoint.get("Port", 5432))
+    return _endpoint(rds, name, plan)
+
+
+def _refuse_closed_groups(ec2: Any, found: Mapping[str, Any], spec: AdoptedDatabase) -> None:
+    """Raise `Refusal` if no rule of the instance's security groups could let the tasks in.
+
+    Rules with addresses or prefix lists are taken for right: the tasks may come through a peering or a gateway.
+    """
+    port = int((found.get("Endpoint") or {}).get("Port", 5432))
+    groups = [group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", [])]
+    clients = [group for group in spec.client_group_ids if not is_pending(group)]
+    if not groups or len(clients) < len(spec.client_group_ids):
+        return
+    rules = [
+        rule
+        for group in ec2.describe_security_groups(GroupIds=groups)["SecurityGroups"]
+        for rule in group["IpPermissions"]
+        if rule["IpProtocol"] == "-1" or int(rule["FromPort"]) <= port <= int(rule["ToPort"])
+    ]
+    if any(rule.get(kind) for rule in rules for kind in ("IpRanges", "PrefixListIds")):
+        return
+    let_in = {pair["GroupId"] for rule in rules for pair in rule.get("UserIdGroupPairs", [])}
+    if missing := [group for group in clients if group not in let_in]:
+        commands = "; ".join(
+            f"aws ec2 authorize-security-group-ingress --group-id {groups[0]} --protocol tcp --port {port} "
+            f"--source-group {group}"
+            for group in missing
+        )
+        raise Refusal(
+            f"The security groups of the RDS instance {spec.instance!r} ({', '.join(groups)}) do not let the tasks in "
+            f"(groups {', '.join(missing)}), and what is yours is not changed. Allow it ({commands}) and run this "
+            "playbook again."
+        )
 
 
 def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str) -> None:

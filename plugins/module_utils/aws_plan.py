@@ -185,6 +185,11 @@ class Plan:
         )
 
 
+def partition(region: str) -> str:
+    """Return the partition of a region, with which its ARNs begin; AWS General Reference, "Amazon Resource Names"."""
+    return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rsplit("-", 2)[0], "aws")
+
+
 def platform_tags(platform: str, name: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags of one resource: the user's, its Name and the mark of this project."""
     return {**tags, "Name": name, PLATFORM_TAG: platform}

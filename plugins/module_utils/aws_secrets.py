@@ -108,6 +108,27 @@ def remove_secret(client: Any, platform: str, name: str, plan: Plan, *, recovery
     )
 
 
+def find_adopted_secret(client: Any, kms: Callable[[], Any], name: str) -> tuple[str, str]:
+    """Return the ARN of somebody else's secret and of the customer managed key that encrypts it, or an empty string.
+
+    Args:
+        kms: returns a client of KMS; called only if there is such a key, whose name may be an id or an alias.
+    """
+    found = _describe(client, name)
+    if found is None or "DeletedDate" in found:
+        state = "is scheduled for deletion" if found else "does not exist in this account and region"
+        raise Refusal(
+            f"The secret {name!r} {state}. Set rds_existing_secret to the secret with username and password for "
+            "rds_existing_instance (aws secretsmanager list-secrets) and run this playbook again."
+        )
+    key = str(found.get("KmsKeyId") or "")
+    if key.endswith("alias/aws/secretsmanager"):
+        key = ""
+    elif key and ":key/" not in key:
+        key = str(kms().describe_key(KeyId=key)["KeyMetadata"]["Arn"])
+    return str(found["ARN"]), key
+
+
 def read_fields(client: Any, secret_id: str, fields: tuple[str, ...]) -> dict[str, str]:
     """Return the named fields of a JSON secret. Messages name fields, never values."""
     try:

@@ -32,9 +32,11 @@ options:
           - Without it the secret is made without a value, for somebody else to fill.
         type: str
       state:
-        description: Whether this secret should exist.
+        description:
+          - Whether this secret should exist. With C(existing) it is somebody else's, must be there, and is never
+            changed or removed.
         type: str
-        choices: [present, absent]
+        choices: [present, absent, existing]
         default: present
   recovery_days:
     description: Days (7 to 30) for which a removed secret can be restored; 0 removes it at once.
@@ -62,6 +64,10 @@ arns:
   description: ARN of each secret by its name.
   returned: when state is present
   type: dict
+kms_key_arns:
+  description: ARNs of the customer managed keys with which secrets of state C(existing) are encrypted.
+  returned: when state is present
+  type: list
 changes:
   description: One entry per changed resource, with action, kind, name, before and after.
   returned: always
@@ -73,15 +79,25 @@ from typing import Any
 
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
-from ansible.module_utils.aws_secrets import database_credentials, ensure_secret, remove_secret
+from ansible.module_utils.aws_secrets import (
+    database_credentials,
+    ensure_secret,
+    find_adopted_secret,
+    remove_secret,
+)
 
 
 def work(module: Any, plan: Plan) -> dict[str, Any]:
     """Bring the secrets to the wanted state."""
     arguments = module.params
     client = module.client("secretsmanager")
-    arns = {}
+    arns, keys = {}, []
     for secret in arguments["secrets"]:
+        if secret["state"] == "existing":
+            if arguments["state"] == "present":
+                arns[secret["name"]], key = find_adopted_secret(client, partial(module.client, "kms"), secret["name"])
+                keys.extend([key] if key else [])
+            continue
         if "absent" in (arguments["state"], secret["state"]):
             remove_secret(client, arguments["platform"], secret["name"], plan, recovery_days=arguments["recovery_days"])
             continue
@@ -95,7 +111,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
             tags=arguments["resource_tags"],
             generate=partial(database_credentials, username) if username else None,
         )
-    return {"arns": arns}
+    return {"arns": arns, "kms_key_arns": keys}
 
 
 def main() -> None:
@@ -111,7 +127,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "description": {"type": "str", "default": ""},
                     "username": {"type": "str"},
-                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                    "state": {"type": "str", "choices": ["present", "absent", "existing"], "default": "present"},
                 },
             },
             "recovery_days": {"type": "int", "default": 30},

@@ -12,6 +12,17 @@ description:
   - User name and password go from the secret to RDS inside this module; Ansible never sees them, whereas
     M(amazon.aws.rds_instance) takes the password as an argument.
 options:
+  existing_instance:
+    description:
+      - Identifier of an instance that is somebody else's. It is checked and never changed, and no other is made.
+        I(state=absent) removes the platform's own instance in any case, never this one.
+    type: str
+    default: ""
+  client_group_ids:
+    description: With I(existing_instance), the security groups of the tasks, which it must let in.
+    type: list
+    elements: str
+    default: []
   database:
     description: Name of the database to make in a new instance.
     type: str
@@ -95,7 +106,13 @@ changes:
 
 from typing import Any
 
-from ansible.module_utils.aws_database import DatabaseSpec, ensure_database, remove_database
+from ansible.module_utils.aws_database import (
+    AdoptedDatabase,
+    DatabaseSpec,
+    check_adopted_database,
+    ensure_database,
+    remove_database,
+)
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
 
@@ -107,6 +124,20 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
     if arguments["state"] == "absent":
         remove_database(rds, arguments["platform"], plan, final_snapshot=arguments["final_snapshot"])
         return {}
+    if arguments["existing_instance"]:
+        address, port = check_adopted_database(
+            rds,
+            module.client("ec2"),
+            module.client("secretsmanager"),
+            AdoptedDatabase(
+                arguments["platform"],
+                arguments["existing_instance"],
+                arguments["credentials"],
+                tuple(arguments["client_group_ids"]),
+            ),
+            plan,
+        )
+        return {"address": address, "port": port}
     settings = (
         *("platform", "database", "engine_version", "instance_class", "storage", "max_storage", "multi_az"),
         *("backup_days", "deletion_protection", "security_group_id", "apply_immediately"),
@@ -129,6 +160,8 @@ def main() -> None:
     """Entry point of Ansible."""
     run(
         {
+            "existing_instance": {"type": "str", "default": ""},
+            "client_group_ids": {"type": "list", "elements": "str", "default": []},
             "database": {"type": "str", "default": "dagster"},
             "engine_version": {"type": "str", "default": "17"},
             "instance_class": {"type": "str", "default": "db.t4g.micro"},

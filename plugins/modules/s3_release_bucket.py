@@ -30,6 +30,12 @@ options:
     description: Key prefixes whose objects expire, with their period in days.
     type: dict
     default: {}
+  existing:
+    description:
+      - Whether the bucket is somebody else's. It must exist, in this region and with versioning, and nothing of it is
+        changed; I(state=absent) does nothing then.
+    type: bool
+    default: false
   with_contents:
     description: Whether I(state=absent) may delete a bucket that is not empty, with all objects and versions.
     type: bool
@@ -60,7 +66,7 @@ changes:
 
 from typing import Any
 
-from ansible.module_utils.aws_bucket import BucketSpec, ensure_bucket, remove_bucket
+from ansible.module_utils.aws_bucket import BucketSpec, check_adopted_bucket, ensure_bucket, remove_bucket
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
 
@@ -69,6 +75,11 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
     """Bring the bucket to the wanted state."""
     arguments = module.params
     s3 = module.client("s3")
+    if arguments["existing"]:
+        if arguments["state"] == "present":
+            for warning in check_adopted_bucket(s3, arguments["name"], module.region):
+                module.warn(warning)
+        return {}
     if arguments["state"] == "absent":
         remove_bucket(s3, arguments["platform"], arguments["name"], plan, with_contents=arguments["with_contents"])
         return {}
@@ -96,6 +107,7 @@ def main() -> None:
             "noncurrent_days": {"type": "int", "default": 30},
             "noncurrent_versions": {"type": "int", "default": 40},
             "expiring_prefixes": {"type": "dict", "default": {}},
+            "existing": {"type": "bool", "default": False},
             "with_contents": {"type": "bool", "default": False},
         },
         work,

@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 
-from module_utils.aws_database import DatabaseSpec, ensure_database, remove_database
+from module_utils.aws_database import (
+    AdoptedDatabase,
+    DatabaseSpec,
+    check_adopted_database,
+    ensure_database,
+    remove_database,
+)
 from module_utils.aws_identity import ensure_access_key, ensure_role, ensure_user, remove_role, remove_user
 from module_utils.aws_plan import Plan, Refusal
 from module_utils.aws_secrets import (
     PASSWORD_ALPHABET,
     database_credentials,
     ensure_secret,
+    find_adopted_secret,
     remove_secret,
 )
 
@@ -434,3 +441,115 @@ def test_user_is_removed_with_its_keys(aws: Any) -> None:
     again = Plan()
     remove_user(aws.iam, "lab", "lab-s3", again)
     assert again.changes == []
+
+
+@pytest.fixture
+def theirs(aws: Any) -> AdoptedDatabase:
+    """Somebody's database, its secret, and two groups of the platform's tasks that may not connect yet."""
+    vpc = aws.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    groups = [
+        aws.ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"]
+        for name in ("their-database", "lab-webserver", "lab-daemon")
+    ]
+    aws.rds.create_db_instance(
+        DBInstanceIdentifier="theirs",
+        Engine="postgres",
+        DBInstanceClass="db.m7g.large",
+        AllocatedStorage=100,
+        MasterUsername="admin",
+        MasterUserPassword="not-a-real-password",
+        VpcSecurityGroupIds=groups[:1],
+    )
+    aws.secretsmanager.create_secret(Name="theirs", SecretString=json.dumps({"username": "admin", "password": "x"}))
+    return AdoptedDatabase("lab", "theirs", "theirs", tuple(groups[1:]))
+
+
+def let_in(aws: Any, spec: AdoptedDatabase, **source: Any) -> None:
+    found = aws.rds.describe_db_instances(DBInstanceIdentifier=spec.instance)["DBInstances"][0]
+    aws.ec2.authorize_security_group_ingress(
+        GroupId=found["VpcSecurityGroups"][0]["VpcSecurityGroupId"],
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, **source}],
+    )
+
+
+def adopt(aws: Any, spec: AdoptedDatabase, plan: Plan) -> tuple[str, int]:
+    return check_adopted_database(aws.rds, aws.ec2, aws.secretsmanager, spec, plan)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_adopted_database_is_used_and_left_as_it_is(aws: Any, theirs: AdoptedDatabase, check_mode: bool) -> None:
+    let_in(aws, theirs, UserIdGroupPairs=[{"GroupId": group} for group in theirs.client_group_ids])
+    before = aws.rds.describe_db_instances()["DBInstances"]
+    plan = Plan(check_mode)
+    address, port = adopt(aws, theirs, plan)
+    assert (address, port) == (before[0]["Endpoint"]["Address"], before[0]["Endpoint"]["Port"])
+    assert plan.changes == []
+    moves_by_itself = {"LatestRestorableTime": before[0]["LatestRestorableTime"]}
+    after = aws.rds.describe_db_instances()["DBInstances"]
+    assert [instance | moves_by_itself for instance in after] == before
+
+
+def test_adopted_database_that_lets_nobody_in_is_refused_with_the_commands(aws: Any, theirs: AdoptedDatabase) -> None:
+    webserver, daemon = theirs.client_group_ids
+    let_in(aws, theirs, UserIdGroupPairs=[{"GroupId": webserver}])
+    with pytest.raises(Refusal, match=rf"do not let the tasks in \(groups {daemon}\).*--source-group {daemon}\)"):
+        adopt(aws, theirs, Plan())
+    let_in(aws, theirs, IpRanges=[{"CidrIp": "10.0.0.0/16"}])
+    assert adopt(aws, theirs, Plan())[1] == 5432
+
+
+def test_adopted_database_in_a_preview_of_a_new_platform(aws: Any, theirs: AdoptedDatabase) -> None:
+    groups = ("pending:security-group/lab-webserver", "pending:security-group/lab-daemon")
+    assert adopt(aws, dataclasses.replace(theirs, client_group_ids=groups), Plan(check_mode=True))[1] == 5432
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"instance": "nothing"}, "There is no RDS instance 'nothing' in this account and region"),
+        ({"platform": "theirs"}, "which is what the platform calls an instance of its own"),
+        ({"secret_id": "broken"}, "The secret 'broken' should be a JSON object with username, password"),
+    ],
+)
+def test_adopted_database_that_cannot_be_used_is_refused(
+    aws: Any, theirs: AdoptedDatabase, changes: dict[str, str], message: str
+) -> None:
+    aws.secretsmanager.create_secret(Name="broken", SecretString="admin:x")
+    with pytest.raises(Refusal, match=message):
+        adopt(aws, dataclasses.replace(theirs, **changes), Plan())
+
+
+def test_adopted_database_must_be_postgresql(aws: Any, theirs: AdoptedDatabase) -> None:
+    aws.rds.create_db_instance(
+        DBInstanceIdentifier="mysql",
+        Engine="mysql",
+        DBInstanceClass="db.t4g.micro",
+        AllocatedStorage=20,
+        MasterUsername="admin",
+        MasterUserPassword="not-a-real-password",
+    )
+    with pytest.raises(Refusal, match="'mysql' runs mysql, and Dagster needs PostgreSQL"):
+        adopt(aws, dataclasses.replace(theirs, instance="mysql"), Plan())
+
+
+@pytest.mark.parametrize("named_by", ["Arn", "KeyId", "alias"])
+def test_adopted_secret_tells_the_key_that_encrypts_it(aws: Any, named_by: str) -> None:
+    key = aws.kms.create_key()["KeyMetadata"]
+    aws.kms.create_alias(AliasName="alias/theirs", TargetKeyId=key["KeyId"])
+    name = {**key, "alias": "alias/theirs"}[named_by]
+    arn = aws.secretsmanager.create_secret(Name="theirs", SecretString="{}", KmsKeyId=name)["ARN"]
+    assert find_adopted_secret(aws.secretsmanager, lambda: aws.kms, "theirs") == (arn, key["Arn"])
+
+
+def test_adopted_secret_with_the_key_of_aws(aws: Any) -> None:
+    arn = aws.secretsmanager.create_secret(Name="theirs", SecretString="{}")["ARN"]
+    assert find_adopted_secret(aws.secretsmanager, lambda: aws.kms, "theirs") == (arn, "")
+
+
+def test_adopted_secret_must_be_there(aws: Any) -> None:
+    with pytest.raises(Refusal, match="The secret 'theirs' does not exist in this account and region"):
+        find_adopted_secret(aws.secretsmanager, lambda: aws.kms, "theirs")
+    aws.secretsmanager.create_secret(Name="theirs", SecretString="{}")
+    aws.secretsmanager.delete_secret(SecretId="theirs")
+    with pytest.raises(Refusal, match="The secret 'theirs' is scheduled for deletion"):
+        find_adopted_secret(aws.secretsmanager, lambda: aws.kms, "theirs")

@@ -25,6 +25,8 @@ SETTINGS = {
     "secrets_manager_database_secret_arn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:lab/database-x",
     "secrets_manager_s3_user_secret": "lab/s3-user",
     "secrets_manager_s3_user_secret_arn": "",
+    "secrets_manager_kms_key_arns": [],
+    "ecs_exec": False,
 }
 
 
@@ -111,6 +113,51 @@ def test_execution_role(user_secret: str) -> None:
         ("logs:CreateLogStream", logs),
         ("logs:PutLogEvents", logs),
     } | {("secretsmanager:GetSecretValue", secret) for secret in secrets}
+
+
+@pytest.mark.parametrize(
+    ("image", "repository"),
+    [
+        ("", None),
+        ("public.ecr.aws/team/dagster:1", None),
+        ("123456789012.dkr.ecr.eu-central-1.amazonaws.com/lab@sha256:0", None),
+        (
+            "210987654321.dkr.ecr.eu-west-1.amazonaws.com/team/dagster@sha256:0",
+            "arn:aws:ecr:eu-west-1:210987654321:repository/team/dagster",
+        ),
+    ],
+)
+def test_image_may_lie_in_another_private_repository(image: str, repository: str | None) -> None:
+    pulled = {
+        resource
+        for action, resource in allowed(render("__iam_execution_policy", ecs_image=image))
+        if action == "ecr:BatchGetImage"
+    }
+    assert pulled == {SETTINGS["ecr_repository_arn"], repository} - {None}
+
+
+def test_secret_with_a_key_of_yours_can_be_decrypted_by_secrets_manager_only() -> None:
+    key = "arn:aws:kms:eu-central-1:123456789012:key/1"
+    policy = render("__iam_execution_policy", secrets_manager_kms_key_arns=[key])
+    (statement,) = [entry for entry in policy["Statement"] if "kms" in entry["Action"]]
+    assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", [key])
+    assert statement["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}}
+
+
+def test_ecs_exec_opens_the_channels_of_session_manager() -> None:
+    channels = {
+        (f"ssmmessages:{verb}{channel}Channel", "*") for verb in ("Create", "Open") for channel in ("Control", "Data")
+    }
+    closed, opened = (allowed(render("__iam_task_policy", ecs_exec=enabled)) for enabled in (False, True))
+    assert opened - closed == channels
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"), [("eu-central-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
+)
+def test_arns_name_the_partition_of_the_region(region: str, partition: str) -> None:
+    policy = render("__iam_user_policy", aws_region=region)
+    assert {resource.split(":")[1] for _, resource in allowed(policy)} == {partition}
 
 
 def test_user_may_read_releases_and_nothing_else() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from module_utils.aws_bucket import BucketSpec, ensure_bucket, remove_bucket
+from module_utils.aws_bucket import BucketSpec, bucket_policy, check_adopted_bucket, ensure_bucket, remove_bucket
 from module_utils.aws_file_system import FileSystemSpec, ensure_file_system, remove_file_system
 from module_utils.aws_logs import ensure_log_group, remove_log_groups
 from module_utils.aws_plan import Plan, Refusal
@@ -407,3 +407,40 @@ def test_log_group_and_repository_of_somebody_else_are_left_alone(aws: Any) -> N
         log_group(aws)(Plan())
     with pytest.raises(Refusal, match="ECR repository 'lab' exists already"):
         repository(aws)(Plan())
+
+
+def adopted_bucket(aws: Any, *, versioning: bool = True, region: str = "us-east-1") -> str:
+    location = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    aws.s3.create_bucket(Bucket="theirs", **location)
+    if versioning:
+        aws.s3.put_bucket_versioning(Bucket="theirs", VersioningConfiguration={"Status": "Enabled"})
+    return "theirs"
+
+
+def test_adopted_bucket_is_taken_as_it_is_with_warnings(aws: Any) -> None:
+    warnings = check_adopted_bucket(aws.s3, adopted_bucket(aws), "us-east-1")
+    assert len(warnings) == 2
+    assert "does not block public access" in warnings[0]
+    assert "has no lifecycle" in warnings[1]
+    with pytest.raises(aws.s3.exceptions.ClientError, match="NoSuchTagSet"):
+        aws.s3.get_bucket_tagging(Bucket="theirs")
+
+
+def test_adopted_bucket_with_all_settings_gives_no_warning(aws: Any) -> None:
+    ensure_bucket(aws.s3, BUCKET, Plan())
+    assert check_adopted_bucket(aws.s3, BUCKET.name, "us-east-1") == []
+
+
+def test_adopted_bucket_that_cannot_hold_releases_is_refused(aws: Any) -> None:
+    with pytest.raises(Refusal, match="There is no S3 bucket 'theirs', and s3_existing_bucket is true"):
+        check_adopted_bucket(aws.s3, "theirs", "us-east-1")
+    adopted_bucket(aws, versioning=False, region="eu-west-1")
+    with pytest.raises(Refusal, match="lies in eu-west-1, the platform in us-east-1"):
+        check_adopted_bucket(aws.s3, "theirs", "us-east-1")
+    with pytest.raises(Refusal, match=r"keeps no versions .versioning is off.*put-bucket-versioning --bucket theirs"):
+        check_adopted_bucket(aws.s3, "theirs", "eu-west-1")
+
+
+def test_bucket_policy_names_the_partition_of_the_region() -> None:
+    (statement,) = bucket_policy("lab-dags", "cn-north-1")["Statement"]
+    assert statement["Resource"] == ["arn:aws-cn:s3:::lab-dags", "arn:aws-cn:s3:::lab-dags/*"]
