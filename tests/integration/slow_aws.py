@@ -15,6 +15,8 @@ Ready = Callable[[str, float], bool]
 """Tells from the kind of a resource, and the seconds since it was asked for, whether it is there."""
 
 KINDS = ("rds-instance", "nat-gateway", "load-balancer", "mount-target")
+ROLLOUT = "service-rollout"
+"""A further kind: a deployment of a service, which begins when everything else is there."""
 
 
 def apply(ready: Ready) -> None:
@@ -33,6 +35,7 @@ def apply(ready: Ready) -> None:
     MountTarget.info_json = lambda target: {**info(target), "LifeCycleState": target.life_cycle_state}
     # moto ends the creation with the first look; here it takes as long as it takes.
     FakeLoadBalancer.activate = lambda _self: None
+    _slow_rollouts(ready)
 
 
 def after(seconds: Mapping[str, float]) -> Ready:
@@ -52,6 +55,8 @@ class Together:
         self._lock = threading.Lock()
 
     def __call__(self, kind: str, age: float) -> bool:
+        if kind == ROLLOUT:
+            return True
         with self._lock:
             if age == 0:
                 self._asked.add(kind)
@@ -59,6 +64,23 @@ class Together:
             if self._asked == set(KINDS):
                 self._left[kind] -= 1
             return self._left[kind] < 0
+
+
+def _slow_rollouts(ready: Ready) -> None:
+    """Let deployments succeed without any task."""
+    from local import emulator_ecs
+
+    begun: dict[str, float] = {}
+
+    def advance(_backend: Any, service: Any, _tasks: list[Any]) -> None:
+        (deployment,) = service.deployments
+        begin = begun.setdefault(deployment["id"], time.monotonic())
+        if ready(ROLLOUT, time.monotonic() - begin):
+            deployment["rolloutState"] = "COMPLETED"
+            deployment["runningCount"] = service.running_count = service.desired_count
+
+    module: Any = emulator_ecs
+    module._advance_rollout = advance
 
 
 def _slow(cls: Any, attribute: str, kind: str, *, coming: str, there: str, ready: Ready) -> None:
