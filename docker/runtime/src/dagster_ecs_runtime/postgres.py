@@ -7,7 +7,10 @@ later on, and a hook on all engines would concern the databases of DAG code too.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dagster._serdes import ConfigurableClassData
@@ -20,6 +23,10 @@ from sqlalchemy.engine import make_url
 from .passwords import from_environment
 
 _DRIVER = "dagster_ecs"
+
+SSL_MODE_VARIABLE = "DAGSTER_POSTGRES_SSLMODE"
+CA_FILE = "rds-ca.pem"
+"""In the image's directory; empty unless the image was built with `image_rds_ca_bundle`."""
 
 registry.register(f"postgresql.{_DRIVER}", __name__, "Dialect")
 _passwords = from_environment()
@@ -37,12 +44,24 @@ class Dialect(PGDialect_psycopg2):  # type: ignore[misc]
         )
 
 
+def tls_parameters(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return libpq's parameters for TLS: its `sslmode`, and for `verify-...` where the certificates of RDS's CA are.
+
+    In the URL and not as PGSSLMODE, which DAG code's connections to other databases would follow too.
+    """
+    mode = env.get(SSL_MODE_VARIABLE, "prefer")
+    if not mode.startswith("verify-"):
+        return {"sslmode": mode}
+    return {"sslmode": mode, "sslrootcert": str(Path(env.get("DAGSTER_IMAGE_DIR", "/opt/dagster")) / CA_FILE)}
+
+
 class PlatformPostgresStorage(DagsterPostgresStorage):  # type: ignore[misc]
     """DagsterPostgresStorage with the same configuration, on our dialect."""
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PlatformPostgresStorage:
         url = make_url(pg_url_from_config(config_value)).set(drivername=f"postgresql+{_DRIVER}")
+        url = url.update_query_dict(tls_parameters())
         return cls(
             url.render_as_string(hide_password=False),
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
