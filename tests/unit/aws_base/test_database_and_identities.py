@@ -512,7 +512,7 @@ def test_adopted_database_in_a_preview_of_a_new_platform(aws: Any, theirs: Adopt
     ],
 )
 def test_adopted_database_that_cannot_be_used_is_refused(
-    aws: Any, theirs: AdoptedDatabase, changes: dict[str, str], message: str
+    aws: Any, theirs: AdoptedDatabase, changes: dict[str, Any], message: str
 ) -> None:
     aws.secretsmanager.create_secret(Name="broken", SecretString="admin:x")
     with pytest.raises(Refusal, match=message):
