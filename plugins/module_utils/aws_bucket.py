@@ -15,6 +15,7 @@ from .aws_plan import (
     partition,
     platform_tags,
     refuse_foreign,
+    retry_while,
     tag_dict,
     tag_list,
 )
@@ -27,6 +28,7 @@ PUBLIC_ACCESS_BLOCK = {
 }
 ENCRYPTION = {"SSEAlgorithm": "AES256"}
 OWNERSHIP = "BucketOwnerEnforced"
+NAME_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,13 @@ def _exists(s3: Any, name: str) -> bool:
 def _create(s3: Any, spec: BucketSpec) -> str:
     # us-east-1 is the only region that must not be named.
     location = {} if spec.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": spec.region}}
-    s3.create_bucket(Bucket=spec.name, ObjectOwnership=OWNERSHIP, **location)
+    # The name of a bucket that was removed a moment ago is free again only after a while.
+    retry_while(
+        frozenset({"OperationAborted"}),
+        f"the name {spec.name!r} to be free again",
+        lambda: s3.create_bucket(Bucket=spec.name, ObjectOwnership=OWNERSHIP, **location),
+        seconds=NAME_SECONDS,
+    )
     s3.get_waiter("bucket_exists").wait(Bucket=spec.name)
     return spec.name
 

@@ -16,6 +16,7 @@ from .aws_plan import (
     is_pending,
     platform_tags,
     refuse_foreign,
+    retry_while,
     tag_dict,
     tag_list,
     wait_until,
@@ -23,6 +24,7 @@ from .aws_plan import (
 from .aws_secrets import read_fields
 
 CREATE_SECONDS = 1800
+SERVICE_ROLE_SECONDS = 120
 PENDING_ENDPOINT = "pending.invalid"
 """Host name reported in check mode; RFC 2606 reserves .invalid, so that nothing can ever connect to it."""
 
@@ -201,18 +203,26 @@ def _create(rds: Any, secrets: Any, spec: DatabaseSpec) -> str:
     settings = _settings(spec)
     if spec.max_storage <= spec.storage:
         del settings["MaxAllocatedStorage"]
-    instance = rds.create_db_instance(
-        DBInstanceIdentifier=spec.platform,
-        Engine="postgres",
-        EngineVersion=spec.engine_version,
-        DBName=spec.database,
-        MasterUsername=credentials["username"],
-        MasterUserPassword=credentials["password"],
-        DBSubnetGroupName=spec.platform,
-        StorageEncrypted=True,
-        Port=5432,
-        Tags=tag_list(platform_tags(spec.platform, spec.platform, spec.tags)),
-        **settings,
+    # The first instance of an account makes a service-linked role, which takes IAM some seconds to know everywhere.
+    instance = retry_while(
+        frozenset({"InvalidParameterValue"}),
+        "the service-linked role AWSServiceRoleForRDS to become usable",
+        lambda: rds.create_db_instance(
+            DBInstanceIdentifier=spec.platform,
+            Engine="postgres",
+            EngineVersion=spec.engine_version,
+            DBName=spec.database,
+            MasterUsername=credentials["username"],
+            MasterUserPassword=credentials["password"],
+            DBSubnetGroupName=spec.platform,
+            StorageEncrypted=True,
+            Port=5432,
+            Tags=tag_list(platform_tags(spec.platform, spec.platform, spec.tags)),
+            **settings,
+        ),
+        saying="service linked role",
+        seconds=SERVICE_ROLE_SECONDS,
+        advice="Make it with `aws iam create-service-linked-role --aws-service-name rds.amazonaws.com`.",
     )["DBInstance"]
     return str(instance["DBInstanceIdentifier"])
 

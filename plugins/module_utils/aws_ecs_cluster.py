@@ -136,31 +136,20 @@ def find_cluster(ecs: Any, name: str) -> dict[str, Any] | None:
     return next((cluster for cluster in clusters if cluster["status"] != "INACTIVE"), None)
 
 
-def with_service_role[T](action: Callable[[], T], *, interval: float = 5.0) -> T:
+def with_service_role[T](action: Callable[[], T]) -> T:
     """Return what `action` returns; call it again while AWS does not know its service-linked role for ECS yet.
 
     The first cluster of an account makes AWSServiceRoleForECS, and IAM takes some seconds to know it everywhere. Until
     then calls that need it, the one that makes it included, are refused.
     """
-    results: list[T] = []
-
-    def attempt() -> bool:
-        try:
-            results.append(action())
-        except Exception as error:
-            if error_code(error) == "InvalidParameterException" and "service linked role" in str(error).lower():
-                return False
-            raise
-        return True
-
-    wait_until(
+    return retry_while(
+        frozenset({"InvalidParameterException"}),
         "the service-linked role AWSServiceRoleForECS to become usable",
-        attempt,
+        action,
+        saying="service linked role",
         seconds=_SERVICE_ROLE_SECONDS,
-        interval=interval,
         advice="Make it with `aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com`.",
     )
-    return results[0]
 
 
 def _wait_until_active(ecs: Any, name: str) -> None:

@@ -288,16 +288,24 @@ def wait_until(
         time.sleep(pause(now - begin, interval))
 
 
-def retry_while(codes: frozenset[str], what: str, action: Callable[[], object], *, seconds: float) -> None:
-    """Call `action` again while AWS answers with one of `codes`, e.g. because a dependency is still going away."""
+def retry_while[T](
+    codes: frozenset[str], what: str, action: Callable[[], T], *, seconds: float, saying: str = "", advice: str = ""
+) -> T:
+    """Return what `action` returns; call it again while AWS answers with one of `codes`.
+
+    That is while a dependency is still going away, or something is not known everywhere yet. Where a code means many
+    things, `saying` is a part of the right message, in lower case.
+    """
+    results: list[T] = []
 
     def done() -> bool:
         try:
-            action()
+            results.append(action())
         except Exception as error:
-            if error_code(error) not in codes:
+            if error_code(error) not in codes or saying not in str(error).lower():
                 raise
             return False
         return True
 
-    wait_until(what, done, seconds=seconds)
+    wait_until(what, done, seconds=seconds, advice=advice)
+    return results[0]

@@ -11,11 +11,12 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, retry_while, tag_dict, tag_list
 
 # RDS refuses '/', '@', '"' and spaces in a master password; letters and digits also survive every URL.
 PASSWORD_ALPHABET = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 32
+NAME_SECONDS = 120
 
 
 def database_credentials(username: str) -> dict[str, str]:
@@ -48,12 +49,19 @@ def ensure_secret(
             "secret",
             name,
             {"description": description},
+            # A secret that was removed at once keeps its name for some seconds.
             lambda: str(
-                client.create_secret(
-                    Name=name,
-                    Description=description,
-                    Tags=tag_list(platform_tags(platform, name, tags)),
-                    **value,
+                retry_while(
+                    frozenset({"InvalidRequestException"}),
+                    f"the name of the secret {name!r} to be free again",
+                    lambda: client.create_secret(
+                        Name=name,
+                        Description=description,
+                        Tags=tag_list(platform_tags(platform, name, tags)),
+                        **value,
+                    ),
+                    saying="scheduled for deletion",
+                    seconds=NAME_SECONDS,
                 )["ARN"]
             ),
         )

@@ -21,8 +21,8 @@ from module_utils.aws_plan import (
 class AwsError(Exception):
     """Looks like botocore's ClientError."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code} {message}")
         self.response = {"Error": {"Code": code}}
 
 
@@ -130,11 +130,12 @@ def test_waiting_ends_with_a_message() -> None:
 def test_retrying_ends_when_aws_gives_way() -> None:
     answers = iter([AwsError("DependencyViolation"), AwsError("DependencyViolation"), None])
 
-    def act() -> None:
+    def act() -> str:
         if error := next(answers):
             raise error
+        return "done"
 
-    retry_while(frozenset({"DependencyViolation"}), "it", act, seconds=60)
+    assert retry_while(frozenset({"DependencyViolation"}), "it", act, seconds=60) == "done"
     assert next(answers, "used up") == "used up"
 
 
@@ -144,6 +145,20 @@ def test_retrying_does_not_hide_other_errors() -> None:
 
     with pytest.raises(AwsError, match="UnauthorizedOperation"):
         retry_while(frozenset({"DependencyViolation"}), "it", act, seconds=60)
+
+
+def test_a_code_that_means_many_things_is_told_apart_by_its_message() -> None:
+    codes = frozenset({"InvalidParameterValue"})
+    answers = iter([AwsError("InvalidParameterValue", "Verify your service linked role"), None])
+
+    def act() -> None:
+        if error := next(answers):
+            raise error
+
+    retry_while(codes, "the role", act, saying="service linked role", seconds=60)
+    answers = iter([AwsError("InvalidParameterValue", "The password is too short")])
+    with pytest.raises(AwsError, match="too short"):
+        retry_while(codes, "the role", act, saying="service linked role", seconds=60)
 
 
 def test_obstacles_are_collected_in_check_mode_only() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from module_utils.aws_database import (
     AdoptedDatabase,
@@ -553,3 +554,52 @@ def test_adopted_secret_must_be_there(aws: Any) -> None:
     aws.secretsmanager.delete_secret(SecretId="theirs")
     with pytest.raises(Refusal, match="The secret 'theirs' is scheduled for deletion"):
         find_adopted_secret(aws.secretsmanager, lambda: aws.kms, "theirs")
+
+
+def fails_once(call: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+    """Return a stand-in for an operation that answers with `error` first, and then as the emulator does."""
+    errors = [error]
+
+    def answer(**arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return call(**arguments)
+
+    return answer
+
+
+def refused(operation: str, code: str, message: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("module_utils.aws_plan.time.sleep", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_first_database_of_an_account_waits_for_the_service_linked_role(
+    aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(aws)
+    late = refused(
+        "CreateDBInstance",
+        "InvalidParameterValue",
+        "Unable to create the resource. Verify that you have permission to create service linked role. Otherwise wait "
+        "and try again later",
+    )
+    monkeypatch.setattr(aws.rds, "create_db_instance", fails_once(aws.rds.create_db_instance, late))
+    database(aws, spec, Plan())
+    assert instance(aws)["DBInstanceStatus"] == "available"
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_secret_that_was_removed_a_moment_ago_is_made_again(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = refused(
+        "CreateSecret",
+        "InvalidRequestException",
+        "You can't create this secret because a secret with this name is already scheduled for deletion.",
+    )
+    monkeypatch.setattr(aws.secretsmanager, "create_secret", fails_once(aws.secretsmanager.create_secret, late))
+    secret(aws, Plan())
+    assert value(aws)["username"] == "dagster"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from module_utils.aws_bucket import BucketSpec, bucket_policy, check_adopted_bucket, ensure_bucket, remove_bucket
 from module_utils.aws_file_system import FileSystemSpec, ensure_file_system, remove_file_system
@@ -444,3 +445,17 @@ def test_adopted_bucket_that_cannot_hold_releases_is_refused(aws: Any) -> None:
 def test_bucket_policy_names_the_partition_of_the_region() -> None:
     (statement,) = bucket_policy("lab-dags", "cn-north-1")["Statement"]
     assert statement["Resource"] == ["arn:aws-cn:s3:::lab-dags", "arn:aws-cn:s3:::lab-dags/*"]
+
+
+def test_bucket_that_was_removed_a_moment_ago_is_made_again(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, errors = aws.s3.create_bucket, ["OperationAborted"]
+
+    def late(**arguments: Any) -> Any:
+        if errors:
+            raise ClientError({"Error": {"Code": errors.pop(), "Message": "A conflicting operation"}}, "CreateBucket")
+        return create(**arguments)
+
+    monkeypatch.setattr(aws.s3, "create_bucket", late)
+    monkeypatch.setattr("module_utils.aws_plan.time.sleep", lambda _: None)
+    ensure_bucket(aws.s3, BUCKET, Plan())
+    assert aws.s3.get_bucket_versioning(Bucket=BUCKET.name)["Status"] == "Enabled"
