@@ -87,7 +87,7 @@ OUTAGES: dict[str, tuple[Callable[[Rig], contextlib.AbstractContextManager[None]
     ),
     "keys are revoked": (
         lambda rig: rig.proxy.fault(proxy.status(403, "InvalidAccessKeyId", "No such key.")),
-        "403 InvalidAccessKeyId (No such key): the keys were revoked or replaced",
+        "403 InvalidAccessKeyId (No such key): the keys were revoked, and the secret has no others",
     ),
 }
 
