@@ -30,4 +30,10 @@ options:
         things come up side by side.
     type: bool
     default: true
+  only_obstacles:
+    description:
+      - Change nothing, report no change, and fail with everything that stands in the way, in C(obstacles), if anything
+        does. So playbooks/destroy.yml knows before it removes the first thing.
+    type: bool
+    default: false
 """

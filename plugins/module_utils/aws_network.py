@@ -1,96 +1,24 @@
-"""The platform's network: VPC, subnets, routes, egress, S3 endpoint and security groups.
+"""The platform's network: VPC, subnets, routes, ways out, endpoints and security groups.
 
-One function brings everything to the wanted state in a handful of requests, because the parts refer to each other
-and each Ansible task costs most of a second. `remove_network` takes away what carries the platform's mark.
+`ensure_network` brings everything to the wanted state in a handful of requests, because the parts refer to each other
+and each Ansible task costs most of a second. `remove_network` takes away what carries the platform's mark; a VPC and
+subnets that were adopted carry none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .aws_plan import (
-    PLATFORM_TAG,
-    Plan,
-    Refusal,
-    error_code,
-    is_pending,
-    platform_tags,
-    retry_while,
-    tag_dict,
-    tag_list,
-)
+from .aws_network_base import ANYWHERE, STILL_IN_USE, Context, NetworkClients, NetworkSpec
+from .aws_network_egress import Endpoints, Nat
+from .aws_network_groups import Groups, flatten, group_removal, permission
+from .aws_plan import PLATFORM_TAG, Plan, Refusal, error_code, is_pending, retry_while, tag_dict
 
-WEBSERVER_PORT = 3000
-DATABASE_PORT = 5432
-NFS_PORT = 2049
-ANYWHERE = "0.0.0.0/0"
-
-NAT_USER_DATA = """#!/bin/sh
-# Source NAT for the private subnets, as in the VPC user guide, "NAT instances". No ports are opened by this script.
-set -eu
-# dnf needs more memory than the smallest machines have.
-if [ ! -e /swapfile ]; then
-  dd if=/dev/zero of=/swapfile bs=1M count=512
-  chmod 600 /swapfile
-  mkswap /swapfile
-  echo '/swapfile none swap defaults 0 0' >> /etc/fstab
-fi
-swapon -a
-for attempt in 1 2 3 4 5; do
-  if dnf install -y iptables-services; then break; fi
-  sleep 10
-done
-echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/90-nat.conf
-sysctl -p /etc/sysctl.d/90-nat.conf
-systemctl enable --now iptables
-interface=$(ip -o -4 route show default | awk '{print $5; exit}')
-iptables -t nat -A POSTROUTING -o "$interface" -j MASQUERADE
-iptables -F FORWARD
-service iptables save
-"""
-
-# A dependency goes away some time after the call that removed it has returned (network interfaces above all).
-STILL_IN_USE = frozenset({"DependencyViolation", "InvalidParameterValue", "InvalidIPAddress.InUse"})
-
-
-# Operations that refer to something which may have been made a moment ago.
-REFERRING = ("Associate", "Attach", "Authorize", "Create", "Describe", "Modify", "Replace", "Revoke", "Run")
-NOT_YET_KNOWN_TRIES = 10
-NOT_YET_KNOWN_PAUSE = 2.0
-
-
-def retry_not_yet_known(response: Any, attempts: int, operation: Any, **_: Any) -> float | None:
-    """Return the seconds after which botocore should repeat a call that named something EC2 does not know; or None.
-
-    EC2 is eventually consistent: the id of a new group or table may be unknown to the next call. The id comes from EC2
-    itself in every call here, so that waiting is right; what was really deleted meanwhile is reported a little later.
-    This is a handler of botocore's event `needs-retry`; throttling and lost connections are left to botocore's own.
-    """
-    code = str(response[1].get("Error", {}).get("Code", "")) if response else ""
-    if not code.endswith("NotFound") or not operation.name.startswith(REFERRING) or attempts >= NOT_YET_KNOWN_TRIES:
-        return None
-    return NOT_YET_KNOWN_PAUSE
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What the network should look like. CIDR lists have one entry per availability zone, in the same order."""
-
-    platform: str
-    cidr: str
-    public_cidrs: tuple[str, ...]
-    private_cidrs: tuple[str, ...]
-    region: str
-    egress: str
-    nat_instance_type: str
-    nat_image_parameter: str
-    ui_ports: tuple[int, ...]
-    ui_cidrs: tuple[str, ...]
-    zones: tuple[str, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
+OUTPUT_GROUPS = ("alb", "webserver", "daemon", "database", "file_system")
 
 
 @dataclass(frozen=True)
@@ -101,45 +29,93 @@ class Network:
     public_subnet_ids: list[str]
     private_subnet_ids: list[str]
     security_group_ids: dict[str, str]
+    task_subnet_ids: list[str]
+    assign_public_ip: bool
+    leftover: list[str] = field(default_factory=list)
+    """What `ensure_network` did not remove yet, because it was called without `clean_up`."""
 
 
-Rule = tuple[str, int, int, str, str]
-"""protocol, first port, last port, peer (CIDR or security group id), description; -1, -1 means all ports."""
+def ensure_network(clients: NetworkClients, spec: NetworkSpec, plan: Plan, *, clean_up: bool = True) -> Network:
+    """Bring the network to the state of `spec` and return its ids.
 
-
-class NetworkClients:
-    """The two API clients that the network needs; `ssm` only to find the NAT instance's image."""
-
-    def __init__(self, ec2: Any, ssm: Any) -> None:
-        self.ec2 = ec2
-        self.ssm = ssm
-
-
-def ensure_network(clients: NetworkClients, spec: NetworkSpec, plan: Plan) -> Network:
-    """Bring the network to the state of `spec` and return its ids."""
-    network = _Builder(clients, spec, plan)
-    vpc_id = network.vpc()
-    gateway_id = network.internet_gateway()
-    public, private = network.subnets()
-    groups = network.security_groups()
-    public_table = network.route_table("public", public)
-    private_table = network.route_table("private", private)
-    network.default_route(public_table, "GatewayId", gateway_id)
-    network.s3_endpoint([public_table.id, private_table.id])
-    if spec.egress == "nat_gateway":
-        gateway_id = network.nat_gateway(public[0])
-        # Until it is there, private subnets keep the way out that they have.
-        if network.nat_gateway_is_there(gateway_id):
-            network.default_route(private_table, "NatGatewayId", gateway_id)
-            network.remove_nat_instances()
-            network.remove_nat_group()
+    Without `clean_up`, what is not wanted any more stays until a call with it: tasks and load balancers still use it.
+    """
+    context = Context(clients, spec, plan, clean_up=clean_up)
+    parts = _Parts(context)
+    parts.refuse_another_vpc()
+    if spec.existing_vpc_id:
+        parts.adopted_vpc()
     else:
-        network.default_route(private_table, "NetworkInterfaceId", network.nat_instance(public[0], groups["nat"]))
-        network.remove_nat_gateways()
-    return Network(vpc_id, public, private, {name: groups[name] for name in OUTPUT_GROUPS})
+        parts.vpc()
+    groups = Groups(context)
+    if spec.existing_subnets:
+        public, private = parts.adopted_subnets()
+        _with_adopted_subnets(parts, groups, public, private)
+    else:
+        gateway_id = parts.internet_gateway()
+        public, private = parts.subnets()
+        _with_own_subnets(parts, groups, public, private, gateway_id)
+    groups.remove_unwanted()
+    outside = spec.egress == "public_ip"
+    return Network(
+        context.vpc_id,
+        public,
+        private,
+        {name: groups.ids[name] for name in OUTPUT_GROUPS if name in groups.ids},
+        public if outside else private,
+        outside,
+        context.leftover,
+    )
 
 
-OUTPUT_GROUPS = ("alb", "webserver", "daemon", "database", "file_system")
+def _with_own_subnets(parts: _Parts, groups: Groups, public: list[str], private: list[str], gateway_id: str) -> None:
+    """Groups, routes and the way out of subnets that the platform makes."""
+    context, egress = parts.context, parts.context.spec.egress
+    ids = groups.ensure()
+    public_table = parts.route_table("public", public)
+    private_table = parts.route_table("private", private)
+    parts.default_route(public_table, "GatewayId", gateway_id)
+    endpoints, nat = Endpoints(context), Nat(context)
+    endpoints.gateway([public_table.id, private_table.id])
+    # Until the new way out is there, private subnets keep the one that they have.
+    if egress == "nat_gateway":
+        nat_id = nat.gateway(public[0])
+        if nat.gateway_is_there(nat_id):
+            parts.default_route(private_table, "NatGatewayId", nat_id)
+            nat.remove_instances()
+            endpoints.remove_interfaces()
+        return
+    if egress == "nat_instance":
+        interface_id, instance_id = nat.instance(public[0], ids["nat"])
+        parts.default_route(private_table, "NetworkInterfaceId", interface_id)
+        nat.instance_is_there(instance_id)
+        nat.remove_gateways()
+        endpoints.remove_interfaces()
+        return
+    if egress == "vpc_endpoints":
+        endpoints.interfaces(private, ids["endpoints"])
+        if not endpoints.are_there():
+            return
+    else:
+        endpoints.remove_interfaces()
+    parts.no_default_route(private_table)
+    nat.remove_instances()
+    nat.remove_gateways()
+
+
+def _with_adopted_subnets(parts: _Parts, groups: Groups, public: list[str], private: list[str]) -> None:
+    """Groups, and endpoints if wanted; routes are somebody else's."""
+    context, egress = parts.context, parts.context.spec.egress
+    ids = groups.ensure()
+    endpoints = Endpoints(context)
+    if egress == "vpc_endpoints":
+        endpoints.require_gateway(private, parts.tables_of(private))
+        endpoints.interfaces(private, ids["endpoints"])
+        endpoints.are_there()
+    else:
+        endpoints.remove_interfaces()
+    if egress == "public_ip":
+        parts.require_internet(public)
 
 
 @dataclass
@@ -149,54 +125,153 @@ class _RouteTable:
     routes: list[dict[str, Any]]
 
 
-class _Builder:
-    """One pass over the network. Methods build on each other in the order in which `ensure_network` calls them."""
+class _Parts:
+    """VPC, subnets and routes. Methods build on each other in the order in which `ensure_network` calls them."""
 
-    def __init__(self, clients: NetworkClients, spec: NetworkSpec, plan: Plan) -> None:
-        self.ec2 = clients.ec2
-        self.ec2.meta.events.register("needs-retry.ec2", retry_not_yet_known, unique_id="retry-not-yet-known")
-        self.ssm = clients.ssm
-        self.spec = spec
-        self.plan = plan
-        self.vpc_id = ""
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.ec2 = context.ec2
+        self.spec = context.spec
+        self.plan = context.plan
 
-    def name(self, suffix: str) -> str:
-        return f"{self.spec.platform}-{suffix}"
+    # -- What is somebody else's ---------------------------------------------------------------------------------
 
-    def tags(self, name: str) -> dict[str, str]:
-        return platform_tags(self.spec.platform, name, self.spec.tags)
-
-    def tag_specification(self, resource: str, name: str) -> list[dict[str, Any]]:
-        return [{"ResourceType": resource, "Tags": tag_list(self.tags(name))}]
-
-    def keep_tags(self, kind: str, name: str, resource_id: str, found: Mapping[str, Any]) -> None:
-        self.plan.ensure_tags(
-            kind,
-            name,
-            tag_dict(found.get("Tags")),
-            self.tags(name),
-            lambda tags: self.ec2.create_tags(Resources=[resource_id], Tags=tag_list(tags)),
+    def refuse_another_vpc(self) -> None:
+        """Refuse to move a platform: database, file system and load balancer cannot change their VPC."""
+        homes = sorted(
+            {group["VpcId"] for group in self.context.everywhere("describe_security_groups", "SecurityGroups")}
         )
+        own = {vpc["VpcId"] for vpc in self.context.everywhere("describe_vpcs", "Vpcs")}
+        wanted = {self.spec.existing_vpc_id} if self.spec.existing_vpc_id else own
+        if others := [vpc for vpc in homes if vpc not in wanted]:
+            raise Refusal(
+                f"vpc_existing_id is {self.spec.existing_vpc_id!r}, but the platform {self.spec.platform!r} is in the "
+                f"VPC {', '.join(others)} already, and AWS cannot move its database and file system to another one. "
+                f"Set vpc_existing_id to {'nothing' if set(others) <= own else others[0]}, or choose another "
+                "name_prefix for a second platform."
+            )
 
-    def find(
-        self, operation: str, result: str, vpc_filter: str | None = "vpc-id", **filters: str
-    ) -> list[dict[str, Any]]:
-        """Return what carries the platform's mark (in this VPC). Nothing can be in a VPC that is only planned."""
-        if vpc_filter:
-            if is_pending(self.vpc_id):
-                return []
-            filters[vpc_filter] = self.vpc_id
-        filters[f"tag:{PLATFORM_TAG}"] = self.spec.platform
-        pages = self.ec2.get_paginator(operation).paginate(
-            Filters=[{"Name": key.replace("_", "-"), "Values": [value]} for key, value in filters.items()]
-        )
-        return [item for page in pages for item in page[result]]
+    def adopted_vpc(self) -> None:
+        """Check the VPC of `existing_vpc_id`; nothing of it is changed."""
+        vpc_id = self.spec.existing_vpc_id
+        found = self.context.look_up("describe_vpcs", "Vpcs", {"vpc-id": [vpc_id]})
+        if not found:
+            raise Refusal(
+                f"vpc_existing_id is {vpc_id!r}: there is no such VPC in {self.spec.region}. "
+                "Choices: aws ec2 describe-vpcs --query 'Vpcs[].VpcId'; or nothing for a VPC of the platform's own."
+            )
+        self._refuse_impossible_ranges(found[0])
+        off = [
+            name
+            for name, result in (("enableDnsSupport", "EnableDnsSupport"), ("enableDnsHostnames", "EnableDnsHostnames"))
+            if not self.ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=name)[result]["Value"]
+        ]
+        for name in off:
+            option = {"enableDnsSupport": "--enable-dns-support", "enableDnsHostnames": "--enable-dns-hostnames"}[name]
+            self.plan.obstacle(
+                f"The VPC {vpc_id} (vpc_existing_id) has {name} off; without it tasks cannot find the file system, "
+                "and this playbook does not change a VPC of yours. Switch it on (aws ec2 modify-vpc-attribute "
+                f"--vpc-id {vpc_id} {option}) and run this playbook again."
+            )
+
+    def _refuse_impossible_ranges(self, vpc: Mapping[str, Any]) -> None:
+        """Refuse subnets of the platform's own that do not fit into a VPC of somebody else's."""
+        if self.spec.existing_subnets:
+            return
+        blocks = [
+            ipaddress.ip_network(item["CidrBlock"])
+            for item in vpc.get("CidrBlockAssociationSet", [])
+            if item.get("CidrBlockState", {}).get("State", "associated") == "associated"
+        ]
+        taken = {
+            ipaddress.ip_network(subnet["CidrBlock"]): subnet["SubnetId"]
+            for subnet in self.context.in_vpc("describe_subnets", "Subnets")
+            if not self.context.marked(subnet)
+        }
+        for setting, ranges in (
+            ("vpc_public_subnet_cidrs", self.spec.public_cidrs),
+            ("vpc_private_subnet_cidrs", self.spec.private_cidrs),
+        ):
+            for wanted in map(ipaddress.ip_network, ranges):
+                if not any(block.supernet_of(wanted) for block in blocks):  # type: ignore[arg-type]
+                    reason = f"lies outside of what the VPC has ({', '.join(map(str, blocks))})"
+                elif other := next((taken[each] for each in taken if each.overlaps(wanted)), None):
+                    reason = f"overlaps the subnet {other} in it"
+                else:
+                    continue
+                self.plan.obstacle(
+                    f"{setting} holds {wanted}, which {reason}. Choose a free range of the VPC {vpc['VpcId']} "
+                    "(vpc_existing_id), or name subnets of yours in vpc_existing_private_subnet_ids."
+                )
+
+    def adopted_subnets(self) -> tuple[list[str], list[str]]:
+        """Check the subnets of the inventory; nothing of them is changed."""
+        public, private = list(self.spec.existing_public_subnet_ids), list(self.spec.existing_private_subnet_ids)
+        if self.context.ours("describe_subnets", "Subnets"):
+            raise Refusal(
+                f"vpc_existing_private_subnet_ids is {private}, but the platform {self.spec.platform!r} has subnets of "
+                "its own in this VPC already, and AWS cannot move its database and file system out of them. Set "
+                "vpc_existing_public_subnet_ids and vpc_existing_private_subnet_ids to [], or choose another "
+                "name_prefix."
+            )
+        found = {
+            subnet["SubnetId"]: subnet
+            for subnet in self.context.look_up("describe_subnets", "Subnets", {"subnet-id": [*public, *private]})
+        }
+        for setting, ids in (("vpc_existing_public_subnet_ids", public), ("vpc_existing_private_subnet_ids", private)):
+            strange = [each for each in ids if each not in found or found[each]["VpcId"] != self.context.vpc_id]
+            if strange:
+                self.plan.obstacle(
+                    f"{setting} is {ids}: {', '.join(strange)} not found in the VPC {self.context.vpc_id}. Choices: "
+                    f"aws ec2 describe-subnets --filters Name=vpc-id,Values={self.context.vpc_id} "
+                    "--query 'Subnets[].[SubnetId,AvailabilityZone,CidrBlock]'."
+                )
+                continue
+            zones = {found[each]["AvailabilityZone"] for each in ids}
+            if ids and len(zones) < len(ids):
+                self.plan.obstacle(
+                    f"{setting} is {ids}: {len(ids)} subnets in {len(zones)} availability zone(s) "
+                    f"({', '.join(sorted(zones))}). Load balancers and file systems take one subnet a zone."
+                )
+        return public, private
+
+    def _table_of(self, subnet_id: str, tables: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the route table that a subnet uses: its own or the VPC's main one."""
+        main = None
+        for table in tables:
+            for association in table.get("Associations", []):
+                if association.get("SubnetId") == subnet_id:
+                    return table
+                if association.get("Main"):
+                    main = table
+        return main
+
+    def tables_of(self, subnet_ids: list[str]) -> list[str]:
+        """Return the ids of the route tables that subnets use."""
+        tables = self.context.in_vpc("describe_route_tables", "RouteTables")
+        found = [self._table_of(subnet, tables) for subnet in subnet_ids]
+        return sorted({table["RouteTableId"] for table in found if table})
+
+    def require_internet(self, subnet_ids: list[str]) -> None:
+        """Refuse public subnets that are none: a public address is of no use without an internet gateway."""
+        tables = self.context.in_vpc("describe_route_tables", "RouteTables")
+        for subnet in subnet_ids:
+            table = self._table_of(subnet, tables) or {}
+            if not any(
+                route.get("DestinationCidrBlock") == ANYWHERE and str(route.get("GatewayId", "")).startswith("igw-")
+                for route in table.get("Routes", [])
+            ):
+                self.plan.obstacle(
+                    f"vpc_existing_public_subnet_ids holds {subnet}, whose route table "
+                    f"{table.get('RouteTableId', '(none)')} has no route for {ANYWHERE} to an internet gateway, and "
+                    "network_egress is public_ip. Name public subnets, or choose network_egress existing."
+                )
 
     # -- VPC, gateway, subnets ---------------------------------------------------------------------------------
 
     def vpc(self) -> str:
         spec, name = self.spec, self.spec.platform
-        found = self.find("describe_vpcs", "Vpcs", vpc_filter=None)
+        found = self.context.everywhere("describe_vpcs", "Vpcs")
         if len(found) > 1:
             ids = ", ".join(sorted(vpc["VpcId"] for vpc in found))
             raise Refusal(
@@ -204,35 +279,37 @@ class _Builder:
                 "Remove the tag from those that are not in use and run this playbook again."
             )
         if not found:
-            self.vpc_id = self.plan.create("vpc", name, {"cidr": spec.cidr}, self._create_vpc)
-            self._vpc_attributes({} if is_pending(self.vpc_id) else {"dns_support": True, "dns_hostnames": False})
-            return self.vpc_id
+            self.context.vpc_id = self.plan.create("vpc", name, {"cidr": spec.cidr}, self._create_vpc)
+            self._vpc_attributes(
+                {} if is_pending(self.context.vpc_id) else {"dns_support": True, "dns_hostnames": False}
+            )
+            return self.context.vpc_id
         vpc = found[0]
-        self.vpc_id = vpc["VpcId"]
+        self.context.vpc_id = vpc["VpcId"]
         if vpc["CidrBlock"] != spec.cidr:
             raise Refusal(
-                f"vpc_cidr is {spec.cidr}, but the VPC {self.vpc_id} of {name!r} has {vpc['CidrBlock']}, and AWS "
-                f"cannot change the address range of an existing VPC. Set vpc_cidr to {vpc['CidrBlock']}, or "
+                f"vpc_cidr is {spec.cidr}, but the VPC {self.context.vpc_id} of {name!r} has {vpc['CidrBlock']}, and "
+                f"AWS cannot change the address range of an existing VPC. Set vpc_cidr to {vpc['CidrBlock']}, or "
                 "choose another name_prefix for a second platform."
             )
-        self.keep_tags("vpc", name, self.vpc_id, vpc)
+        self.context.keep_tags("vpc", name, self.context.vpc_id, vpc)
         self._vpc_attributes(
             {
                 "dns_support": self._vpc_attribute("enableDnsSupport", "EnableDnsSupport"),
                 "dns_hostnames": self._vpc_attribute("enableDnsHostnames", "EnableDnsHostnames"),
             }
         )
-        return self.vpc_id
+        return self.context.vpc_id
 
     def _create_vpc(self) -> str:
         vpc = self.ec2.create_vpc(
-            CidrBlock=self.spec.cidr, TagSpecifications=self.tag_specification("vpc", self.spec.platform)
+            CidrBlock=self.spec.cidr, TagSpecifications=self.context.tag_specification("vpc", self.spec.platform)
         )["Vpc"]
         self.ec2.get_waiter("vpc_available").wait(VpcIds=[vpc["VpcId"]])
         return str(vpc["VpcId"])
 
     def _vpc_attribute(self, attribute: str, result: str) -> bool:
-        answer = self.ec2.describe_vpc_attribute(VpcId=self.vpc_id, Attribute=attribute)
+        answer = self.ec2.describe_vpc_attribute(VpcId=self.context.vpc_id, Attribute=attribute)
         return bool(answer[result]["Value"])
 
     def _vpc_attributes(self, current: Mapping[str, bool]) -> None:
@@ -241,43 +318,51 @@ class _Builder:
 
         def set_attributes(changed: Mapping[str, bool]) -> None:
             for key, value in changed.items():
-                self.ec2.modify_vpc_attribute(VpcId=self.vpc_id, **{parameters[key]: {"Value": value}})
+                self.ec2.modify_vpc_attribute(VpcId=self.context.vpc_id, **{parameters[key]: {"Value": value}})
 
-        if not is_pending(self.vpc_id):
+        if not is_pending(self.context.vpc_id):
             self.plan.update_if_different(
                 "vpc", self.spec.platform, current, dict.fromkeys(parameters, True), set_attributes
             )
 
     def internet_gateway(self) -> str:
-        kind, name = "internet-gateway", self.name("internet")
+        kind, name = "internet-gateway", self.context.name("internet")
+        if self.spec.existing_vpc_id:
+            others = self.context.look_up(
+                "describe_internet_gateways", "InternetGateways", {"attachment.vpc-id": [self.context.vpc_id]}
+            )
+            # A VPC has one at most.
+            if others and not self.context.marked(others[0]):
+                return str(others[0]["InternetGatewayId"])
         # Found by its mark only: a gateway that lost its attachment is attached again, not doubled.
-        found = self.find("describe_internet_gateways", "InternetGateways", vpc_filter=None)
+        found = self.context.everywhere("describe_internet_gateways", "InternetGateways")
         if not found:
 
             def create() -> str:
                 gateway = self.ec2.create_internet_gateway(
-                    TagSpecifications=self.tag_specification("internet-gateway", name)
+                    TagSpecifications=self.context.tag_specification("internet-gateway", name)
                 )["InternetGateway"]["InternetGatewayId"]
-                self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=self.vpc_id)
+                self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=self.context.vpc_id)
                 return str(gateway)
 
-            return self.plan.create(kind, name, {"vpc": self.vpc_id}, create)
+            return self.plan.create(kind, name, {"vpc": self.context.vpc_id}, create)
         gateway = found[0]
         gateway_id = str(gateway["InternetGatewayId"])
-        self.keep_tags(kind, name, gateway_id, gateway)
+        self.context.keep_tags(kind, name, gateway_id, gateway)
         attached = [attachment["VpcId"] for attachment in gateway.get("Attachments", [])]
         self.plan.update_if_different(
             kind,
             name,
             {"attached_to": attached},
-            {"attached_to": [self.vpc_id]},
-            lambda _: self.ec2.attach_internet_gateway(InternetGatewayId=gateway_id, VpcId=self.vpc_id),
+            {"attached_to": [self.context.vpc_id]},
+            lambda _: self.ec2.attach_internet_gateway(InternetGatewayId=gateway_id, VpcId=self.context.vpc_id),
         )
         return gateway_id
 
     def subnets(self) -> tuple[list[str], list[str]]:
         existing = {
-            tag_dict(subnet.get("Tags")).get("Name", ""): subnet for subnet in self.find("describe_subnets", "Subnets")
+            tag_dict(subnet.get("Tags")).get("Name", ""): subnet
+            for subnet in self.context.ours("describe_subnets", "Subnets")
         }
         zones = self._zones()
         lists: list[list[str]] = []
@@ -309,7 +394,7 @@ class _Builder:
         return self.spec.zones or tuple(available[:needed])
 
     def _subnet(self, suffix: str, cidr: str, zone: str, existing: Mapping[str, dict[str, Any]]) -> str:
-        name = self.name(suffix)
+        name = self.context.name(suffix)
         found = existing.get(name)
         if found is None:
             return self.plan.create(
@@ -323,7 +408,7 @@ class _Builder:
                 "AWS cannot move a subnet. Set vpc_public_subnet_cidrs, vpc_private_subnet_cidrs and "
                 "vpc_availability_zones to what is there, or choose another name_prefix for a second platform."
             )
-        self.keep_tags("subnet", name, subnet_id, found)
+        self.context.keep_tags("subnet", name, subnet_id, found)
         self.plan.update_if_different(
             "subnet",
             name,
@@ -335,10 +420,10 @@ class _Builder:
 
     def _create_subnet(self, name: str, cidr: str, zone: str) -> str:
         subnet = self.ec2.create_subnet(
-            VpcId=self.vpc_id,
+            VpcId=self.context.vpc_id,
             CidrBlock=cidr,
             AvailabilityZone=zone,
-            TagSpecifications=self.tag_specification("subnet", name),
+            TagSpecifications=self.context.tag_specification("subnet", name),
         )["Subnet"]["SubnetId"]
         self.ec2.get_waiter("subnet_available").wait(SubnetIds=[subnet])
         return str(subnet)
@@ -346,9 +431,9 @@ class _Builder:
     # -- Routes ------------------------------------------------------------------------------------------------
 
     def route_table(self, suffix: str, subnet_ids: list[str]) -> _RouteTable:
-        kind, name = "route-table", self.name(suffix)
+        kind, name = "route-table", self.context.name(suffix)
         # All tables of the VPC: a subnet may have been tied to some other one behind our back.
-        tables = self._route_tables_of_vpc()
+        tables = self.context.in_vpc("describe_route_tables", "RouteTables")
         found = [
             table
             for table in tables
@@ -356,7 +441,7 @@ class _Builder:
         ]
         if found:
             table = _RouteTable(found[0]["RouteTableId"], name, found[0].get("Routes", []))
-            self.keep_tags(kind, name, table.id, found[0])
+            self.context.keep_tags(kind, name, table.id, found[0])
         else:
             table = _RouteTable(self.plan.create(kind, name, {}, lambda: self._create_table(name)), name, [])
         current = {
@@ -381,18 +466,10 @@ class _Builder:
             self.plan.update(kind, name, {"subnets": before}, {"subnets": subnet_ids}, associate)
         return table
 
-    def _route_tables_of_vpc(self) -> list[dict[str, Any]]:
-        if is_pending(self.vpc_id):
-            return []
-        pages = self.ec2.get_paginator("describe_route_tables").paginate(
-            Filters=[{"Name": "vpc-id", "Values": [self.vpc_id]}]
-        )
-        return [table for page in pages for table in page["RouteTables"]]
-
     def _create_table(self, name: str) -> str:
         return str(
             self.ec2.create_route_table(
-                VpcId=self.vpc_id, TagSpecifications=self.tag_specification("route-table", name)
+                VpcId=self.context.vpc_id, TagSpecifications=self.context.tag_specification("route-table", name)
             )["RouteTable"]["RouteTableId"]
         )
 
@@ -408,455 +485,63 @@ class _Builder:
 
         self.plan.update_if_different("route-table", table.name, current, wanted, set_route)
 
-    def s3_endpoint(self, table_ids: list[str]) -> None:
-        kind, name = "vpc-endpoint", self.name("s3")
-        service = f"com.amazonaws.{self.spec.region}.s3"
-        found = [
-            endpoint
-            for endpoint in self.find("describe_vpc_endpoints", "VpcEndpoints")
-            if endpoint["ServiceName"] == service and endpoint["State"].lower() in ("pending", "available")
-        ]
-        if not found:
-
-            def create() -> str:
-                return str(
-                    self.ec2.create_vpc_endpoint(
-                        VpcId=self.vpc_id,
-                        VpcEndpointType="Gateway",
-                        ServiceName=service,
-                        RouteTableIds=table_ids,
-                        TagSpecifications=self.tag_specification("vpc-endpoint", name),
-                    )["VpcEndpoint"]["VpcEndpointId"]
-                )
-
-            self.plan.create(kind, name, {"service": service, "route_tables": table_ids}, create)
-            return
-        endpoint = found[0]
-        self.keep_tags(kind, name, endpoint["VpcEndpointId"], endpoint)
-        current = set(endpoint.get("RouteTableIds", []))
-        missing, extra = set(table_ids) - current, current - set(table_ids)
-        if missing or extra:
-            changes = {
-                key: sorted(ids) for key, ids in (("AddRouteTableIds", missing), ("RemoveRouteTableIds", extra)) if ids
-            }
-            self.plan.update(
-                kind,
-                name,
-                {"route_tables": sorted(current)},
-                {"route_tables": sorted(table_ids)},
-                lambda: self.ec2.modify_vpc_endpoint(VpcEndpointId=endpoint["VpcEndpointId"], **changes),
-            )
-
-    # -- Egress ------------------------------------------------------------------------------------------------
-
-    def nat_gateway(self, subnet_id: str) -> str:
-        kind, name = "nat-gateway", self.name("nat")
-        found = [gateway for gateway in self._nat_gateways() if gateway["State"] in ("pending", "available")]
-        if not found:
-            address = self._nat_address()
-
-            def create() -> str:
-                gateway = self.ec2.create_nat_gateway(
-                    SubnetId=subnet_id,
-                    AllocationId=address,
-                    TagSpecifications=self.tag_specification("natgateway", name),
-                )
-                return str(gateway["NatGateway"]["NatGatewayId"])
-
-            return self.plan.create(kind, name, {"subnet": subnet_id}, create)
-        gateway = found[0]
-        self.keep_tags(kind, name, gateway["NatGatewayId"], gateway)
-        return str(gateway["NatGatewayId"])
-
-    def nat_gateway_is_there(self, gateway_id: str) -> bool:
-        """Tell whether a route may point at the gateway, or wait until one may."""
-
-        def there() -> bool:
-            (gateway,) = self.ec2.describe_nat_gateways(NatGatewayIds=[gateway_id])["NatGateways"]
-            if gateway["State"] == "failed":
-                raise Refusal(
-                    f"The NAT gateway {gateway_id} failed to start: {gateway.get('FailureMessage', 'no reason given')} "
-                    "Run this playbook again when the reason is gone: it makes another one."
-                )
-            return bool(gateway["State"] == "available")
-
-        return self.plan.settled(f"the NAT gateway {gateway_id} to become available", there, seconds=600)
-
-    def _nat_gateways(self) -> list[dict[str, Any]]:
-        return self.find("describe_nat_gateways", "NatGateways")
-
-    def _nat_address(self) -> str:
-        """Return the allocation id of the NAT gateway's address; one left by an interrupted run is used again."""
-        name = self.name("nat")
-        found = self._addresses()
+    def no_default_route(self, table: _RouteTable) -> None:
+        """Take away the way out through a NAT, once nothing uses it any more."""
+        found = next((route for route in table.routes if route.get("DestinationCidrBlock") == ANYWHERE), None)
         if found:
-            return str(found[0]["AllocationId"])
-        return self.plan.create(
-            "elastic-ip",
-            name,
-            {},
-            lambda: str(
-                self.ec2.allocate_address(Domain="vpc", TagSpecifications=self.tag_specification("elastic-ip", name))[
-                    "AllocationId"
-                ]
-            ),
-        )
-
-    def _addresses(self) -> list[dict[str, Any]]:
-        answer = self.ec2.describe_addresses(Filters=[{"Name": f"tag:{PLATFORM_TAG}", "Values": [self.spec.platform]}])
-        return list(answer["Addresses"])
-
-    def nat_instance(self, subnet_id: str, group_id: str) -> str:
-        """Return the id of the NAT instance's network interface, which is what a route points at."""
-        kind, name, spec = "nat-instance", self.name("nat"), self.spec
-        found = self._nat_instances()
-        if not found:
-            created: dict[str, Any] = {}
-
-            def create() -> str:
-                created.update(self._create_nat_instance(name, subnet_id, group_id))
-                return str(created["NetworkInterfaces"][0]["NetworkInterfaceId"])
-
-            return self.plan.create(kind, name, {"instance_type": spec.nat_instance_type, "subnet": subnet_id}, create)
-        instance = found[0]
-        instance_id = str(instance["InstanceId"])
-        interface = instance["NetworkInterfaces"][0]
-        self.keep_tags(kind, name, instance_id, instance)
-        self.plan.update_if_different(
-            kind,
-            name,
-            {
-                "source_dest_check": instance.get("SourceDestCheck"),
-                "security_groups": [group["GroupId"] for group in interface.get("Groups", [])],
-            },
-            {"source_dest_check": False, "security_groups": [group_id]},
-            lambda after: self._modify_nat_instance(instance_id, after),
-        )
-        self.plan.update_if_different(
-            kind,
-            name,
-            {"instance_type": instance["InstanceType"], "state": instance["State"]["Name"]},
-            {"instance_type": spec.nat_instance_type, "state": "running"},
-            lambda after: self._restart_nat_instance(instance_id, after),
-        )
-        return str(interface["NetworkInterfaceId"])
-
-    def _nat_instances(self) -> list[dict[str, Any]]:
-        living = ("pending", "running", "stopping", "stopped")
-        return [
-            instance
-            for reservation in self.find("describe_instances", "Reservations")
-            for instance in reservation["Instances"]
-            if instance["State"]["Name"] in living
-        ]
-
-    def _create_nat_instance(self, name: str, subnet_id: str, group_id: str) -> dict[str, Any]:
-        image = self.ssm.get_parameter(Name=self.spec.nat_image_parameter)["Parameter"]["Value"]
-        # Only burstable types have CPU credits; others are refused with this setting.
-        burstable = self.spec.nat_instance_type.startswith("t")
-        credits_of_type = {"CreditSpecification": {"CpuCredits": "standard"}} if burstable else {}
-        instance_id = self.ec2.run_instances(
-            ImageId=image,
-            InstanceType=self.spec.nat_instance_type,
-            MinCount=1,
-            MaxCount=1,
-            UserData=NAT_USER_DATA,
-            # Tokens only, and no hop further than the instance itself.
-            MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-            **credits_of_type,
-            NetworkInterfaces=[
-                {
-                    "DeviceIndex": 0,
-                    "SubnetId": subnet_id,
-                    "Groups": [group_id],
-                    "AssociatePublicIpAddress": True,
-                    "DeleteOnTermination": True,
-                }
-            ],
-            TagSpecifications=[
-                *self.tag_specification("instance", name),
-                *self.tag_specification("volume", name),
-                *self.tag_specification("network-interface", name),
-            ],
-        )["Instances"][0]["InstanceId"]
-        self.ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id])
-        self._modify_nat_instance(instance_id, {"source_dest_check": False})
-        answer = self.ec2.describe_instances(InstanceIds=[instance_id])
-        return dict(answer["Reservations"][0]["Instances"][0])
-
-    def _modify_nat_instance(self, instance_id: str, after: Mapping[str, Any]) -> None:
-        if "source_dest_check" in after:
-            self.ec2.modify_instance_attribute(InstanceId=instance_id, SourceDestCheck={"Value": False})
-        if "security_groups" in after:
-            self.ec2.modify_instance_attribute(InstanceId=instance_id, Groups=after["security_groups"])
-
-    def _restart_nat_instance(self, instance_id: str, after: Mapping[str, Any]) -> None:
-        """Change the type, which needs a stop, and see that the instance runs. Egress pauses for about a minute."""
-        if "instance_type" in after:
-            self.ec2.stop_instances(InstanceIds=[instance_id])
-            self.ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance_id])
-            self.ec2.modify_instance_attribute(InstanceId=instance_id, InstanceType={"Value": after["instance_type"]})
-        else:
-            # An instance that is still stopping cannot be started yet.
-            answer = self.ec2.describe_instances(InstanceIds=[instance_id])
-            if answer["Reservations"][0]["Instances"][0]["State"]["Name"] == "stopping":
-                self.ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance_id])
-        self.ec2.start_instances(InstanceIds=[instance_id])
-        self.ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id])
-
-    def remove_nat_instances(self) -> None:
-        for instance in self._nat_instances():
-            instance_id = instance["InstanceId"]
-
-            def terminate(instance_id: str = instance_id) -> None:
-                self.ec2.terminate_instances(InstanceIds=[instance_id])
-                self.ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance_id])
-
-            self.plan.remove(
-                "nat-instance",
-                self.name("nat"),
-                {"id": instance_id, "instance_type": instance["InstanceType"]},
-                terminate,
+            target = next(
+                (found[key] for key in ("NatGatewayId", "NetworkInterfaceId", "GatewayId") if found.get(key)), ""
             )
-
-    def remove_nat_group(self) -> None:
-        for group in self._groups_of_vpc():
-            if (
-                group["GroupName"] == self._group_name("nat")
-                and tag_dict(group.get("Tags")).get(PLATFORM_TAG) == self.spec.platform
-            ):
-                self.plan.remove(
-                    "security-group",
-                    group["GroupName"],
-                    {"id": group["GroupId"]},
-                    partial(self.ec2.delete_security_group, GroupId=group["GroupId"]),
-                )
-
-    def remove_nat_gateways(self) -> None:
-        for gateway in self._nat_gateways():
-            gateway_id = gateway["NatGatewayId"]
-            if gateway["State"] == "deleted":
-                continue
-
-            def delete(gateway_id: str = gateway_id) -> None:
-                self.ec2.delete_nat_gateway(NatGatewayId=gateway_id)
-                self.ec2.get_waiter("nat_gateway_deleted").wait(NatGatewayIds=[gateway_id])
-
-            self.plan.remove("nat-gateway", self.name("nat"), {"id": gateway_id}, delete)
-        self.remove_addresses()
-
-    def remove_addresses(self) -> None:
-        for address in self._addresses():
-            self.plan.remove(
-                "elastic-ip",
-                self.name("nat"),
-                {"address": address.get("PublicIp")},
-                partial(self.ec2.release_address, AllocationId=address["AllocationId"]),
+            self.context.retire(
+                "route",
+                f"{table.name} {ANYWHERE}",
+                {"target": target},
+                partial(self.ec2.delete_route, RouteTableId=table.id, DestinationCidrBlock=ANYWHERE),
             )
-
-    # -- Security groups ---------------------------------------------------------------------------------------
-
-    def security_groups(self) -> dict[str, str]:
-        descriptions = {
-            "alb": "Load balancer: browsers in, webserver out",
-            "webserver": "Dagster webserver: only the load balancer may connect",
-            "daemon": "Dagster daemon: nobody may connect",
-            "database": "PostgreSQL: only the tasks may connect",
-            "file_system": "EFS mount targets: only the tasks may connect",
-        }
-        if self.spec.egress == "nat_instance":
-            descriptions["nat"] = "NAT instance: only the tasks may connect"
-        existing = {group["GroupName"]: group for group in self._groups_of_vpc()}
-        ids = {key: self._group_id(key, text, existing) for key, text in descriptions.items()}
-        inbound, outbound = self._rules(ids)
-        for key, group_id in ids.items():
-            group = existing.get(self._group_name(key))
-            # AWS gives each new group a rule that lets everything out.
-            found = group or {"IpPermissionsEgress": [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": ANYWHERE}]}]}
-            self._keep_rules(key, group_id, found, "IpPermissions", inbound.get(key, []))
-            self._keep_rules(key, group_id, found, "IpPermissionsEgress", outbound.get(key, []))
-        # Nobody should land in the VPC's default group by forgetting to name one: it lets nothing in or out.
-        if default := existing.get("default"):
-            self._keep_rules("default", default["GroupId"], default, "IpPermissions", [])
-            self._keep_rules("default", default["GroupId"], default, "IpPermissionsEgress", [])
-        return ids
-
-    def _group_name(self, key: str) -> str:
-        return self.name(key.replace("_", "-"))
-
-    def _groups_of_vpc(self) -> list[dict[str, Any]]:
-        if is_pending(self.vpc_id):
-            return []
-        pages = self.ec2.get_paginator("describe_security_groups").paginate(
-            Filters=[{"Name": "vpc-id", "Values": [self.vpc_id]}]
-        )
-        return [group for page in pages for group in page["SecurityGroups"]]
-
-    def _group_id(self, key: str, description: str, existing: Mapping[str, dict[str, Any]]) -> str:
-        name = self._group_name(key)
-        if found := existing.get(name):
-            self.keep_tags("security-group", name, found["GroupId"], found)
-            return str(found["GroupId"])
-        return self.plan.create(
-            "security-group",
-            name,
-            {"description": description},
-            lambda: str(
-                self.ec2.create_security_group(
-                    GroupName=name,
-                    Description=description,
-                    VpcId=self.vpc_id,
-                    TagSpecifications=self.tag_specification("security-group", name),
-                )["GroupId"]
-            ),
-        )
-
-    def _rules(self, ids: Mapping[str, str]) -> tuple[dict[str, list[Rule]], dict[str, list[Rule]]]:
-        """Return inbound and outbound rules by group. Only what is listed here may connect."""
-        tasks = [(key, ids[key]) for key in ("webserver", "daemon")]
-        inbound: dict[str, list[Rule]] = {
-            "alb": [
-                ("tcp", port, port, cidr, "Browsers") for port in self.spec.ui_ports for cidr in self.spec.ui_cidrs
-            ],
-            "webserver": [("tcp", WEBSERVER_PORT, WEBSERVER_PORT, ids["alb"], "Load balancer")],
-            "database": [("tcp", DATABASE_PORT, DATABASE_PORT, peer, f"Dagster {key}") for key, peer in tasks],
-            "file_system": [("tcp", NFS_PORT, NFS_PORT, peer, f"Dagster {key}") for key, peer in tasks],
-        }
-        everything: Rule = ("-1", -1, -1, ANYWHERE, "Everything")
-        outbound: dict[str, list[Rule]] = {
-            "alb": [("tcp", WEBSERVER_PORT, WEBSERVER_PORT, ids["webserver"], "Dagster webserver")],
-            "webserver": [everything],
-            "daemon": [everything],
-        }
-        if "nat" in ids:
-            inbound["nat"] = [("-1", -1, -1, peer, f"Dagster {key}") for key, peer in tasks]
-            outbound["nat"] = [everything]
-        return inbound, outbound
-
-    def _keep_rules(
-        self, key: str, group_id: str, group: Mapping[str, Any], direction: str, wanted: list[Rule]
-    ) -> None:
-        current = _flatten(group.get(direction, []))
-        # The text of the rule that AWS makes by itself is empty; texts of foreign rules don't matter either.
-        missing = [rule for rule in wanted if rule not in current]
-        extra = [rule for rule in current if rule not in wanted]
-        if not missing and not extra:
-            return
-        egress = direction == "IpPermissionsEgress"
-
-        def apply() -> None:
-            revoke = self.ec2.revoke_security_group_egress if egress else self.ec2.revoke_security_group_ingress
-            authorize = (
-                self.ec2.authorize_security_group_egress if egress else self.ec2.authorize_security_group_ingress
-            )
-            # A rule that differs only in its text must go first: AWS takes it for a duplicate.
-            if extra:
-                revoke(GroupId=group_id, IpPermissions=[_permission(rule) for rule in extra])
-            if missing:
-                authorize(GroupId=group_id, IpPermissions=[_permission(rule) for rule in missing])
-
-        side = "outbound" if egress else "inbound"
-        self.plan.update(
-            "security-group",
-            self._group_name(key) if key != "default" else f"default of {self.vpc_id}",
-            {side: [_rule_text(rule) for rule in sorted(current)]},
-            {side: [_rule_text(rule) for rule in sorted(wanted)]},
-            apply,
-        )
-
-
-def _flatten(permissions: Iterable[Mapping[str, Any]]) -> list[Rule]:
-    """Return one entry per peer. Peers that are never wanted here (IPv6, prefix lists) appear too, to be revoked."""
-    rules: list[Rule] = []
-    peers = (
-        ("IpRanges", "CidrIp"),
-        ("UserIdGroupPairs", "GroupId"),
-        ("Ipv6Ranges", "CidrIpv6"),
-        ("PrefixListIds", "PrefixListId"),
-    )
-    for permission in permissions:
-        first, last = permission.get("FromPort", -1), permission.get("ToPort", -1)
-        for group, field_name in peers:
-            rules.extend(
-                (permission["IpProtocol"], first, last, peer[field_name], peer.get("Description", ""))
-                for peer in permission.get(group, [])
-            )
-    return rules
-
-
-def _permission(rule: Rule) -> dict[str, Any]:
-    """Return a rule in the form of the API."""
-    protocol, first, last, peer, description = rule
-    if peer.startswith("sg-"):
-        entry = {"UserIdGroupPairs": [{"GroupId": peer}]}
-    elif peer.startswith("pl-"):
-        entry = {"PrefixListIds": [{"PrefixListId": peer}]}
-    elif ":" in peer:
-        entry = {"Ipv6Ranges": [{"CidrIpv6": peer}]}
-    else:
-        entry = {"IpRanges": [{"CidrIp": peer}]}
-    if description:
-        next(iter(entry.values()))[0]["Description"] = description
-    ports = {} if protocol == "-1" else {"FromPort": first, "ToPort": last}
-    return {"IpProtocol": protocol, **ports, **entry}
-
-
-def _rule_text(rule: Rule) -> str:
-    protocol, first, last, peer, description = rule
-    ports = "all" if protocol == "-1" else f"{protocol} {first}" + (f"-{last}" if last != first else "")
-    return f"{ports} {peer} ({description})"
 
 
 def remove_network(clients: NetworkClients, platform: str, region: str, plan: Plan) -> None:
     """Remove everything that `ensure_network` made, in an order that AWS accepts. Safe to repeat at any point."""
-    spec = NetworkSpec(platform, "", (), (), region, "", "", "", (), ())
-    builder = _Builder(clients, spec, plan)
-    ec2 = clients.ec2
-    vpcs = builder.find("describe_vpcs", "Vpcs", vpc_filter=None)
-    for vpc in vpcs:
-        builder.vpc_id = vpc["VpcId"]
-        builder.remove_nat_instances()
-        builder.remove_nat_gateways()
-        _remove_endpoints(builder)
-        _remove_groups(builder)
-        _remove_subnets_and_tables(builder)
-        _remove_gateways(builder)
-        plan.remove(
-            "vpc",
-            platform,
-            {"id": builder.vpc_id, "cidr": vpc["CidrBlock"]},
-            partial(
-                retry_while,
-                STILL_IN_USE,
-                f"the VPC {builder.vpc_id} to become empty",
-                partial(ec2.delete_vpc, VpcId=builder.vpc_id),
-                seconds=300,
-            ),
-        )
-    if not vpcs:
-        # What an interrupted run may have left behind when the VPC was gone already.
-        _remove_gateways(builder)
-        builder.remove_addresses()
+    context = Context(clients, NetworkSpec(platform, region), plan)
+    own = {vpc["VpcId"]: vpc for vpc in context.everywhere("describe_vpcs", "Vpcs")}
+    homes = {group["VpcId"] for group in context.everywhere("describe_security_groups", "SecurityGroups")}
+    homes |= {subnet["VpcId"] for subnet in context.everywhere("describe_subnets", "Subnets")}
+    for vpc_id in sorted({*own, *homes}):
+        context.vpc_id = vpc_id
+        nat = Nat(context)
+        nat.remove_instances()
+        nat.remove_gateways()
+        Endpoints(context).remove()
+        _remove_groups(context)
+        _remove_subnets_and_tables(context)
+        if vpc_id in own:
+            _remove_gateways(context)
+            plan.remove(
+                "vpc",
+                platform,
+                {"id": vpc_id, "cidr": own[vpc_id]["CidrBlock"]},
+                partial(
+                    retry_while,
+                    STILL_IN_USE,
+                    f"the VPC {vpc_id} to become empty",
+                    partial(context.ec2.delete_vpc, VpcId=vpc_id),
+                    seconds=300,
+                    advice=(
+                        "Somebody else's resources may be in it: aws ec2 describe-network-interfaces --filters "
+                        f"Name=vpc-id,Values={vpc_id}; remove them and run this again."
+                    ),
+                ),
+            )
+    if not own:
+        # Of an adopted VPC, or what an interrupted run left behind when the VPC was gone already.
+        _remove_gateways(context)
+        Nat(context).remove_addresses()
 
 
-def _remove_endpoints(builder: _Builder) -> None:
-    found = [
-        endpoint["VpcEndpointId"]
-        for endpoint in builder.find("describe_vpc_endpoints", "VpcEndpoints")
-        if endpoint["State"].lower() not in ("deleting", "deleted")
-    ]
-    if found:
-        builder.plan.remove(
-            "vpc-endpoint",
-            builder.name("s3"),
-            {"ids": found},
-            lambda: builder.ec2.delete_vpc_endpoints(VpcEndpointIds=found),
-        )
-
-
-def _remove_groups(builder: _Builder) -> None:
-    ec2, plan = builder.ec2, builder.plan
-    groups = builder.find("describe_security_groups", "SecurityGroups")
+def _remove_groups(context: Context) -> None:
+    ec2, plan = context.ec2, context.plan
+    groups = context.ours("describe_security_groups", "SecurityGroups")
+    _refuse_references(context, groups)
     # Groups name each other in their rules and could not be deleted otherwise.
     for group in groups:
         for direction, revoke in (
@@ -864,28 +549,27 @@ def _remove_groups(builder: _Builder) -> None:
             ("IpPermissionsEgress", ec2.revoke_security_group_egress),
         ):
             if group.get(direction) and not plan.check_mode:
-                revoke(
-                    GroupId=group["GroupId"],
-                    IpPermissions=[_permission(rule) for rule in _flatten(group[direction])],
-                )
+                revoke(GroupId=group["GroupId"], IpPermissions=[permission(rule) for rule in flatten(group[direction])])
     for group in groups:
-        plan.remove(
-            "security-group",
-            group["GroupName"],
-            {"id": group["GroupId"]},
-            partial(
-                retry_while,
-                STILL_IN_USE,
-                f"network interfaces of the security group {group['GroupId']} to go away",
-                partial(ec2.delete_security_group, GroupId=group["GroupId"]),
-                seconds=600,
-            ),
-        )
+        plan.remove(*group_removal(context, group))
 
 
-def _remove_subnets_and_tables(builder: _Builder) -> None:
-    ec2, plan = builder.ec2, builder.plan
-    for subnet in builder.find("describe_subnets", "Subnets"):
+def _refuse_references(context: Context, groups: list[dict[str, Any]]) -> None:
+    """Name somebody else's groups whose rules keep ours from being deleted."""
+    ids = [group["GroupId"] for group in groups]
+    for name in ("ip-permission.group-id", "egress.ip-permission.group-id"):
+        for other in context.look_up("describe_security_groups", "SecurityGroups", {name: ids}):
+            if not context.marked(other):
+                context.plan.obstacle(
+                    f"The security group {other['GroupName']!r} ({other['GroupId']}) is not of this platform and names "
+                    f"groups of it in its rules ({name}); AWS keeps what is named from being deleted. Remove these "
+                    "rules (aws ec2 revoke-security-group-ingress, revoke-security-group-egress) and run this again."
+                )
+
+
+def _remove_subnets_and_tables(context: Context) -> None:
+    ec2, plan = context.ec2, context.plan
+    for subnet in context.ours("describe_subnets", "Subnets"):
         plan.remove(
             "subnet",
             tag_dict(subnet.get("Tags")).get("Name", subnet["SubnetId"]),
@@ -898,7 +582,7 @@ def _remove_subnets_and_tables(builder: _Builder) -> None:
                 seconds=600,
             ),
         )
-    for table in builder.find("describe_route_tables", "RouteTables"):
+    for table in context.ours("describe_route_tables", "RouteTables"):
 
         def delete(table: dict[str, Any] = table) -> None:
             for association in table.get("Associations", []):
@@ -924,13 +608,13 @@ def _remove_subnets_and_tables(builder: _Builder) -> None:
         )
 
 
-def _remove_gateways(builder: _Builder) -> None:
-    ec2 = builder.ec2
-    for gateway in builder.find("describe_internet_gateways", "InternetGateways", vpc_filter=None):
+def _remove_gateways(context: Context) -> None:
+    ec2 = context.ec2
+    for gateway in context.everywhere("describe_internet_gateways", "InternetGateways"):
 
         def delete(gateway: dict[str, Any] = gateway) -> None:
             for attachment in gateway.get("Attachments", []):
                 ec2.detach_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"], VpcId=attachment["VpcId"])
             ec2.delete_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"])
 
-        builder.plan.remove("internet-gateway", builder.name("internet"), {"id": gateway["InternetGatewayId"]}, delete)
+        context.plan.remove("internet-gateway", context.name("internet"), {"id": gateway["InternetGatewayId"]}, delete)

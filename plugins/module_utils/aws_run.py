@@ -25,6 +25,7 @@ COMMON_ARGUMENTS: dict[str, dict[str, Any]] = {
     "resource_tags": {"type": "dict", "default": {}},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "wait": {"type": "bool", "default": True},
+    "only_obstacles": {"type": "bool", "default": False},
 }
 """Arguments of every module that makes resources; documented in the fragment of each module."""
 
@@ -37,20 +38,30 @@ def run(
     """Run `work` as an Ansible module with `arguments` in addition to the common ones and exit.
 
     `work` returns the module's return values besides `changed`, `changes` and `diff`. On failure the changes made
-    until then are reported too, so that nobody has to guess how far a half-finished run came.
+    until then are reported too, so that nobody has to guess how far a half-finished run came. With `only_obstacles`
+    nothing is changed and nothing is reported but what stands in the way.
     """
     module = AnsibleAWSModule(
         argument_spec={**COMMON_ARGUMENTS, **arguments}, supports_check_mode=True, **module_options
     )
-    plan = Plan(module.check_mode, wait=module.params["wait"])
+    looks = module.params["only_obstacles"]
+    plan = Plan(module.check_mode or looks, wait=module.params["wait"])
     try:
         facts = work(module, plan)
     except Refusal as refusal:
-        module.fail_json(msg=str(refusal), changes=plan.changes)
+        module.fail_json(
+            msg=" ".join([*plan.obstacles, str(refusal)]),
+            obstacles=[*plan.obstacles, str(refusal)],
+            changes=[] if looks else plan.changes,
+        )
     except (ClientError, BotoCoreError) as error:
         operation = getattr(error, "operation_name", "an AWS request")
         module.fail_json_aws(error, msg=f"AWS refused {operation}", changes=plan.changes)
     else:
         if plan.obstacles:
-            module.fail_json(msg=" ".join(plan.obstacles), obstacles=plan.obstacles, changes=plan.changes)
+            module.fail_json(
+                msg=" ".join(plan.obstacles), obstacles=plan.obstacles, changes=[] if looks else plan.changes
+            )
+        if looks:
+            module.exit_json(changed=False)
         module.exit_json(**{**plan.results(), **facts})

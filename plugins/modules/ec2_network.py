@@ -30,9 +30,12 @@ options:
     elements: str
     default: []
   egress:
-    description: How the private subnets reach the internet.
+    description:
+      - How tasks reach AWS and the internet. With C(vpc_endpoints) they reach the services of AWS that they need and
+        nothing else; with C(public_ip) they are in the public subnets; C(existing) is whatever the routes of
+        I(existing_private_subnet_ids) lead to.
     type: str
-    choices: [nat_instance, nat_gateway]
+    choices: [nat_instance, nat_gateway, vpc_endpoints, public_ip, existing]
   nat_instance_type:
     description: Instance type of the NAT instance (ARM64).
     type: str
@@ -41,13 +44,45 @@ options:
     description: Public SSM parameter that names the image for a new NAT instance.
     type: str
     default: /aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64
+  load_balancer:
+    description: Whether browsers reach the webserver through a load balancer.
+    type: bool
+    default: true
+  ui_authentication:
+    description: Whether the load balancer asks for a log-in, for which it must reach the identity provider.
+    type: bool
+    default: false
+  ecs_exec:
+    description: Whether tasks can be entered with ECS Exec; with C(vpc_endpoints) that needs one more endpoint.
+    type: bool
+    default: false
+  existing_vpc_id:
+    description: Id of a VPC of yours to use instead of making one. It is never changed.
+    type: str
+    default: ""
+  existing_public_subnet_ids:
+    description: Public subnets of yours in that VPC. They, their routes and what these lead to are never changed.
+    type: list
+    elements: str
+    default: []
+  existing_private_subnet_ids:
+    description: Private subnets of yours in that VPC.
+    type: list
+    elements: str
+    default: []
+  clean_up:
+    description:
+      - Whether to remove what is not wanted any more, such as the NAT of another I(egress). Without it this is left to
+        a later call and named in RV(leftover), because tasks and load balancer still use it.
+    type: bool
+    default: true
   ui_ports:
     description: Ports on which the load balancer listens.
     type: list
     elements: int
     default: []
   ui_cidrs:
-    description: Address ranges that may reach the load balancer.
+    description: Address ranges that may reach the load balancer or, without one, the webserver.
     type: list
     elements: str
     default: []
@@ -84,9 +119,21 @@ private_subnet_ids:
   returned: when state is present
   type: list
 security_group_ids:
-  description: Ids by role, with the keys alb, webserver, daemon, database and file_system.
+  description: Ids by role, with the keys alb (with a load balancer), webserver, daemon, database and file_system.
   returned: when state is present
   type: dict
+task_subnet_ids:
+  description: Ids of the subnets for tasks.
+  returned: when state is present
+  type: list
+assign_public_ip:
+  description: Whether tasks need a public address to reach anything.
+  returned: when state is present
+  type: bool
+leftover:
+  description: What a call with I(clean_up) has to remove.
+  returned: when state is present
+  type: list
 changes:
   description: One entry per changed resource, with action, kind, name, before and after.
   returned: always
@@ -95,7 +142,8 @@ changes:
 
 from typing import Any
 
-from ansible.module_utils.aws_network import NetworkClients, NetworkSpec, ensure_network, remove_network
+from ansible.module_utils.aws_network import ensure_network, remove_network
+from ansible.module_utils.aws_network_base import NetworkClients, NetworkSpec
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
 
@@ -107,29 +155,35 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
     if arguments["state"] == "absent":
         remove_network(clients, arguments["platform"], module.region, plan)
         return {}
-    network = ensure_network(
-        clients,
-        NetworkSpec(
-            platform=arguments["platform"],
-            cidr=arguments["cidr"],
-            public_cidrs=tuple(arguments["public_cidrs"]),
-            private_cidrs=tuple(arguments["private_cidrs"]),
-            region=module.region,
-            egress=arguments["egress"],
-            nat_instance_type=arguments["nat_instance_type"],
-            nat_image_parameter=arguments["nat_image_parameter"],
-            ui_ports=tuple(arguments["ui_ports"]),
-            ui_cidrs=tuple(arguments["ui_cidrs"]),
-            zones=tuple(arguments["zones"]),
-            tags=arguments["resource_tags"],
-        ),
-        plan,
+    spec = NetworkSpec(
+        platform=arguments["platform"],
+        region=module.region,
+        cidr=arguments["cidr"],
+        public_cidrs=tuple(arguments["public_cidrs"]),
+        private_cidrs=tuple(arguments["private_cidrs"]),
+        zones=tuple(arguments["zones"]),
+        egress=arguments["egress"],
+        nat_instance_type=arguments["nat_instance_type"],
+        nat_image_parameter=arguments["nat_image_parameter"],
+        load_balancer=arguments["load_balancer"],
+        ui_ports=tuple(arguments["ui_ports"]),
+        ui_cidrs=tuple(arguments["ui_cidrs"]),
+        ui_authentication=arguments["ui_authentication"],
+        ecs_exec=arguments["ecs_exec"],
+        existing_vpc_id=arguments["existing_vpc_id"],
+        existing_public_subnet_ids=tuple(arguments["existing_public_subnet_ids"]),
+        existing_private_subnet_ids=tuple(arguments["existing_private_subnet_ids"]),
+        tags=arguments["resource_tags"],
     )
+    network = ensure_network(clients, spec, plan, clean_up=arguments["clean_up"])
     return {
         "vpc_id": network.vpc_id,
         "public_subnet_ids": network.public_subnet_ids,
         "private_subnet_ids": network.private_subnet_ids,
         "security_group_ids": network.security_group_ids,
+        "task_subnet_ids": network.task_subnet_ids,
+        "assign_public_ip": network.assign_public_ip,
+        "leftover": network.leftover,
     }
 
 
@@ -142,12 +196,22 @@ def main() -> None:
             "public_cidrs": dict(strings),
             "private_cidrs": dict(strings),
             "zones": {**strings, "default": []},
-            "egress": {"type": "str", "choices": ["nat_instance", "nat_gateway"]},
+            "egress": {
+                "type": "str",
+                "choices": ["nat_instance", "nat_gateway", "vpc_endpoints", "public_ip", "existing"],
+            },
             "nat_instance_type": {"type": "str", "default": "t4g.nano"},
             "nat_image_parameter": {
                 "type": "str",
                 "default": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64",
             },
+            "load_balancer": {"type": "bool", "default": True},
+            "ui_authentication": {"type": "bool", "default": False},
+            "ecs_exec": {"type": "bool", "default": False},
+            "existing_vpc_id": {"type": "str", "default": ""},
+            "existing_public_subnet_ids": {**strings, "default": []},
+            "existing_private_subnet_ids": {**strings, "default": []},
+            "clean_up": {"type": "bool", "default": True},
             "ui_ports": {"type": "list", "elements": "int", "default": []},
             "ui_cidrs": {**strings, "default": []},
         },

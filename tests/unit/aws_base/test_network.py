@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from module_utils.aws_network import (
-    Network,
-    NetworkClients,
-    NetworkSpec,
-    ensure_network,
-    remove_network,
-)
+from module_utils.aws_network import Network, ensure_network, remove_network
+from module_utils.aws_network_base import NetworkClients, NetworkSpec
 from module_utils.aws_plan import Plan, Refusal
 
 SPEC = NetworkSpec(
@@ -46,7 +42,7 @@ def by_name(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {next((tag["Value"] for tag in item.get("Tags", []) if tag["Key"] == "Name"), ""): item for item in items}
 
 
-@pytest.mark.parametrize("egress", ["nat_instance", "nat_gateway"])
+@pytest.mark.parametrize("egress", ["nat_instance", "nat_gateway", "vpc_endpoints", "public_ip"])
 def test_second_run_changes_nothing(aws: Any, egress: str) -> None:
     spec = dataclasses.replace(SPEC, egress=egress)
     first, changes = converge(aws, spec)
@@ -56,7 +52,7 @@ def test_second_run_changes_nothing(aws: Any, egress: str) -> None:
     assert second == first
 
 
-@pytest.mark.parametrize("egress", ["nat_instance", "nat_gateway"])
+@pytest.mark.parametrize("egress", ["nat_instance", "nat_gateway", "vpc_endpoints", "public_ip"])
 def test_preview_of_an_empty_account_names_what_is_made(aws: Any, egress: str) -> None:
     spec = dataclasses.replace(SPEC, egress=egress)
     preview = Plan(check_mode=True)
@@ -306,18 +302,257 @@ def test_drift_is_previewed_repaired_and_gone(aws: Any, case: str) -> None:
     assert converge(aws)[1] == []
 
 
-@pytest.mark.parametrize(("before", "after"), [("nat_instance", "nat_gateway"), ("nat_gateway", "nat_instance")])
+EGRESS = ("nat_instance", "nat_gateway", "vpc_endpoints", "public_ip")
+WAY_OUT = {"nat_instance": "nat-instance", "nat_gateway": "nat-gateway", "vpc_endpoints": "vpc-endpoint"}
+
+
+@pytest.mark.parametrize(("before", "after"), itertools.permutations(EGRESS, 2))
 def test_egress_can_be_changed(aws: Any, before: str, after: str) -> None:
+    """The new way out comes first; the old one stays until the clean-up, when the tasks have moved."""
     converge(aws, dataclasses.replace(SPEC, egress=before))
     wanted = dataclasses.replace(SPEC, egress=after)
-    _, changes = converge(aws, wanted)
-    kinds = [(change["action"], change["kind"]) for change in changes]
-    new, old = after.replace("_", "-"), before.replace("_", "-")
-    # The new way out is there before the old one goes.
-    assert kinds.index(("create", new)) < kinds.index(("remove", old))
+    preview = Plan(check_mode=True)
+    ensure_network(clients(aws), wanted, preview, clean_up=False)
+    plan = Plan()
+    network = ensure_network(clients(aws), wanted, plan, clean_up=False)
+    assert not [change for change in plan.changes if change["action"] == "remove"]
+    assert bool(network.leftover) == (before != "public_ip")
+    assert [kind for kind in WAY_OUT.values() if any(text.startswith(kind) for text in network.leftover)] == [
+        WAY_OUT[before] for _ in [0] if before in WAY_OUT
+    ]
+    finished = Plan()
+    assert ensure_network(clients(aws), wanted, finished).leftover == []
+
+    def summary(changes: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+        return sorted((change["action"], change["kind"], change["name"]) for change in changes)
+
+    # What the preview has shown is what the two calls did.
+    assert summary(preview.changes) == summary([*plan.changes, *finished.changes])
     assert converge(aws, wanted)[1] == []
-    if after == "nat_instance":
+    if after != "nat_gateway":
         assert aws.ec2.describe_addresses()["Addresses"] == []
+    if after in ("vpc_endpoints", "public_ip"):
+        assert not any(route.get("DestinationCidrBlock") == ANYWHERE for route in tables(aws)["lab-private"]["Routes"])
+
+
+def test_tasks_with_public_addresses_are_in_public_subnets(aws: Any) -> None:
+    network, _ = converge(aws, dataclasses.replace(SPEC, egress="public_ip"))
+    assert (network.task_subnet_ids, network.assign_public_ip) == (network.public_subnet_ids, True)
+    network, _ = converge(aws)
+    assert (network.task_subnet_ids, network.assign_public_ip) == (network.private_subnet_ids, False)
+
+
+def test_endpoints_of_what_tasks_call(aws: Any) -> None:
+    network, _ = converge(aws, dataclasses.replace(SPEC, egress="vpc_endpoints", ecs_exec=True))
+    endpoints = {item["ServiceName"].split("us-east-1.")[1]: item for item in endpoints_of(aws)}
+    assert set(endpoints) == {"s3", "ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssmmessages"}
+    assert endpoints.pop("s3")["VpcEndpointType"] == "Gateway"
+    for endpoint in endpoints.values():
+        assert endpoint["PrivateDnsEnabled"] is True
+        assert sorted(endpoint["SubnetIds"]) == sorted(network.private_subnet_ids)
+        assert [group["GroupId"] for group in endpoint["Groups"]] == [group_id(aws, "lab-endpoints")]
+    (permission,) = group(aws, "lab-endpoints")["IpPermissions"]
+    assert (permission["FromPort"], permission["ToPort"]) == (443, 443)
+    peers = {pair["GroupId"] for pair in permission["UserIdGroupPairs"]}
+    assert peers == {network.security_group_ids[key] for key in ("webserver", "daemon")}
+    _, changes = converge(aws, dataclasses.replace(SPEC, egress="vpc_endpoints"))
+    assert [(change["action"], change["name"]) for change in changes] == [("remove", "lab-ssmmessages")]
+
+
+def endpoints_of(aws: Any) -> list[dict[str, Any]]:
+    found = aws.ec2.describe_vpc_endpoints()["VpcEndpoints"]
+    return [item for item in found if item["State"].lower() not in ("deleting", "deleted")]
+
+
+def group(aws: Any, name: str) -> dict[str, Any]:
+    (found,) = aws.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [name]}])["SecurityGroups"]
+    return dict(found)
+
+
+def test_without_a_load_balancer_only_named_ranges_reach_the_webserver(aws: Any) -> None:
+    converge(aws)
+    spec = dataclasses.replace(SPEC, load_balancer=False, ui_ports=(), ui_cidrs=("10.0.0.0/8",))
+    network, _ = converge(aws, spec)
+    assert set(network.security_group_ids) == {"webserver", "daemon", "database", "file_system"}
+    assert "lab-alb" not in {item["GroupName"] for item in aws.ec2.describe_security_groups()["SecurityGroups"]}
+    (permission,) = group(aws, "lab-webserver")["IpPermissions"]
+    assert (permission["FromPort"], [peer["CidrIp"] for peer in permission["IpRanges"]]) == (3000, ["10.0.0.0/8"])
+    assert permission["UserIdGroupPairs"] == []
+    assert converge(aws, spec)[1] == []
+    assert "alb" in converge(aws)[0].security_group_ids
+
+
+def test_a_load_balancer_that_asks_for_a_log_in_reaches_the_identity_provider(aws: Any) -> None:
+    converge(aws, dataclasses.replace(SPEC, ui_authentication=True))
+    ports = {item["FromPort"]: item for item in group(aws, "lab-alb")["IpPermissionsEgress"]}
+    assert set(ports) == {3000, 443}
+    assert [peer["CidrIp"] for peer in ports[443]["IpRanges"]] == [ANYWHERE]
+
+
+@dataclasses.dataclass
+class Theirs:
+    """A VPC that somebody else has made."""
+
+    vpc: str
+    public: tuple[str, ...]
+    private: tuple[str, ...]
+    public_table: str
+    private_table: str
+
+    def spec(self, **settings: Any) -> NetworkSpec:
+        given = {"existing_public_subnet_ids": self.public, "existing_private_subnet_ids": self.private}
+        return dataclasses.replace(SPEC, **{"existing_vpc_id": self.vpc, **given, "egress": "existing", **settings})
+
+
+@pytest.fixture
+def theirs(aws: Any) -> Theirs:
+    ec2 = aws.ec2
+    vpc = ec2.create_vpc(CidrBlock="10.80.0.0/16")["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.80.{number}.0/24", AvailabilityZone=f"us-east-1{zone}")
+        for number, zone in enumerate("abab")
+    ]
+    ids = [subnet["Subnet"]["SubnetId"] for subnet in subnets]
+    found = [ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"] for _ in range(2)]
+    for index, subnet in enumerate(ids):
+        ec2.associate_route_table(RouteTableId=found[index // 2], SubnetId=subnet)
+    ec2.create_route(RouteTableId=found[0], DestinationCidrBlock=ANYWHERE, GatewayId=gateway)
+    return Theirs(vpc, tuple(ids[:2]), tuple(ids[2:]), found[0], found[1])
+
+
+@pytest.mark.parametrize("egress", ["existing", "public_ip", "vpc_endpoints"])
+def test_subnets_of_yours_are_used_and_left_as_they_are(aws: Any, theirs: Theirs, egress: str) -> None:
+    if egress == "vpc_endpoints":
+        aws.ec2.create_vpc_endpoint(
+            VpcId=theirs.vpc, ServiceName="com.amazonaws.us-east-1.s3", RouteTableIds=[theirs.private_table]
+        )
+    before = snapshot(aws)
+    network, changes = converge(aws, theirs.spec(egress=egress))
+    assert network.vpc_id == theirs.vpc
+    assert network.private_subnet_ids == list(theirs.private)
+    assert network.task_subnet_ids == list(theirs.public if egress == "public_ip" else theirs.private)
+    kinds = {change["kind"] for change in changes}
+    assert kinds == {"security-group"} | ({"vpc-endpoint"} if egress == "vpc_endpoints" else set())
+    assert converge(aws, theirs.spec(egress=egress))[1] == []
+    plan = Plan()
+    remove_network(clients(aws), "lab", "us-east-1", plan)
+    assert snapshot(aws) == before
+
+
+@pytest.mark.parametrize("egress", EGRESS)
+def test_subnets_of_the_platform_in_a_vpc_of_yours(aws: Any, theirs: Theirs, egress: str) -> None:
+    before = snapshot(aws)
+    spec = theirs.spec(
+        egress=egress,
+        existing_public_subnet_ids=(),
+        existing_private_subnet_ids=(),
+        public_cidrs=("10.80.10.0/24", "10.80.11.0/24"),
+        private_cidrs=("10.80.12.0/24", "10.80.13.0/24"),
+    )
+    _, changes = converge(aws, spec)
+    assert not {"vpc", "internet-gateway"} & {change["kind"] for change in changes}
+    assert converge(aws, spec)[1] == []
+    remove_network(clients(aws), "lab", "us-east-1", Plan())
+    assert snapshot(aws) == before
+
+
+def _other_zone(theirs: Theirs) -> dict[str, Any]:
+    return {"existing_private_subnet_ids": (theirs.private[0], theirs.public[0])}
+
+
+WRONG: dict[str, tuple[Callable[[Theirs], dict[str, Any]], str]] = {
+    "no such VPC": (lambda _: {"existing_vpc_id": "vpc-0123456789abcdef0"}, "there is no such VPC in us-east-1"),
+    "no such subnet": (
+        lambda theirs: {"existing_private_subnet_ids": (theirs.private[0], "subnet-0123456789abcdef0")},
+        "subnet-0123456789abcdef0 not found in the VPC vpc-",
+    ),
+    "one zone": (_other_zone, r"2 subnets in 1 availability zone\(s\) \(us-east-1a\)"),
+    "public subnets without an internet gateway": (
+        lambda theirs: {"egress": "public_ip", "existing_public_subnet_ids": theirs.private},
+        "has no route for 0.0.0.0/0 to an internet gateway",
+    ),
+    "no way to S3": (
+        lambda _: {"egress": "vpc_endpoints"},
+        "no route leads from the subnets .* to S3.*create-vpc-endpoint.*--route-table-ids rtb-",
+    ),
+    "range outside of the VPC": (
+        lambda _: {"existing_public_subnet_ids": (), "existing_private_subnet_ids": ()},
+        r"vpc_public_subnet_cidrs holds 10.42.0.0/24, which lies outside of what the VPC has \(10.80.0.0/16\)",
+    ),
+    "range that is taken": (
+        lambda _: {
+            "existing_public_subnet_ids": (),
+            "existing_private_subnet_ids": (),
+            "public_cidrs": ("10.80.0.0/24", "10.80.21.0/24"),
+            "private_cidrs": ("10.80.22.0/24", "10.80.23.0/24"),
+        },
+        "vpc_public_subnet_cidrs holds 10.80.0.0/24, which overlaps the subnet subnet-",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "text"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_adopted_is_refused(
+    aws: Any, theirs: Theirs, wrong: Callable[[Theirs], dict[str, Any]], text: str
+) -> None:
+    before = snapshot(aws)
+    with pytest.raises(Refusal, match=text):
+        converge(aws, theirs.spec(**wrong(theirs)))
+    if "S3" not in text:
+        assert snapshot(aws) == before or "internet gateway" in text
+    preview = Plan(check_mode=True)
+    try:
+        ensure_network(clients(aws), theirs.spec(**wrong(theirs)), preview)
+    except Refusal:
+        return
+    assert preview.obstacles
+
+
+def test_dns_of_a_vpc_of_yours_is_not_changed(aws: Any, theirs: Theirs) -> None:
+    aws.ec2.modify_vpc_attribute(VpcId=theirs.vpc, EnableDnsHostnames={"Value": False})
+    with pytest.raises(Refusal, match=r"has enableDnsHostnames off.*modify-vpc-attribute --vpc-id vpc-"):
+        converge(aws, theirs.spec())
+
+
+def test_a_platform_does_not_move_to_another_vpc(aws: Any, theirs: Theirs) -> None:
+    network, _ = converge(aws)
+    with pytest.raises(Refusal, match=rf"is in the VPC {network.vpc_id} already.*Set vpc_existing_id to nothing"):
+        converge(aws, theirs.spec())
+
+
+def test_a_platform_does_not_leave_a_vpc_of_yours(aws: Any, theirs: Theirs) -> None:
+    converge(aws, theirs.spec())
+    with pytest.raises(Refusal, match=rf"is in the VPC {theirs.vpc} already.*Set vpc_existing_id to {theirs.vpc}"):
+        converge(aws)
+
+
+def test_a_group_of_somebody_else_is_not_taken(aws: Any, theirs: Theirs) -> None:
+    aws.ec2.create_security_group(GroupName="lab-daemon", Description="theirs", VpcId=theirs.vpc)
+    with pytest.raises(Refusal, match=r"'lab-daemon' \(sg-.*was not made for this platform"):
+        converge(aws, theirs.spec())
+
+
+def test_a_rule_of_somebody_else_that_names_our_groups_is_reported(aws: Any) -> None:
+    network, _ = converge(aws)
+    other = aws.ec2.create_security_group(GroupName="theirs", Description="theirs", VpcId=network.vpc_id)["GroupId"]
+    aws.ec2.authorize_security_group_ingress(
+        GroupId=other,
+        IpPermissions=[
+            {
+                "IpProtocol": "tcp",
+                "FromPort": 1,
+                "ToPort": 1,
+                "UserIdGroupPairs": [{"GroupId": network.security_group_ids["daemon"]}],
+            }
+        ],
+    )
+    preview = Plan(check_mode=True)
+    remove_network(clients(aws), "lab", "us-east-1", preview)
+    assert len(preview.obstacles) == 1
+    assert "'theirs'" in preview.obstacles[0]
 
 
 def test_changed_instance_type_restarts_the_nat_instance(aws: Any) -> None:
@@ -381,7 +616,7 @@ def snapshot(aws: Any) -> dict[str, list[Any]]:
     }
 
 
-@pytest.mark.parametrize("egress", ["nat_instance", "nat_gateway"])
+@pytest.mark.parametrize("egress", ["nat_instance", "nat_gateway", "vpc_endpoints", "public_ip"])
 def test_remove_leaves_exactly_what_was_there_before(aws: Any, egress: str) -> None:
     other = dataclasses.replace(SPEC, platform="other", cidr="10.50.0.0/16", egress="nat_gateway")
     converge(

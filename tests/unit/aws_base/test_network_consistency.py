@@ -12,7 +12,9 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.exceptions import ClientError
 
-from module_utils.aws_network import NAT_USER_DATA, NOT_YET_KNOWN_TRIES, NetworkClients, NetworkSpec, ensure_network
+from module_utils.aws_network import ensure_network
+from module_utils.aws_network_base import NOT_YET_KNOWN_TRIES, NetworkClients, NetworkSpec
+from module_utils.aws_network_egress import NAT_USER_DATA
 from module_utils.aws_plan import Plan
 
 SPEC = NetworkSpec(
