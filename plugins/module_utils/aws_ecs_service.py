@@ -27,8 +27,8 @@ _SERVICES_PER_CALL = 10
 _STOPPED_TASKS_SHOWN = 3
 _EVENTS_SHOWN = 5
 
-_STARTS_NEW_TASKS = frozenset({"capacityProviderStrategy"})
-"""Settings that UpdateService accepts only together with forceNewDeployment."""
+_STARTS_NEW_TASKS = frozenset({"capacityProviderStrategy", "enableExecuteCommand"})
+"""Settings that UpdateService accepts, or that mean anything, only together with forceNewDeployment."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class ServiceSpec:
     assign_public_ip: bool = False
     capacity_provider: str = "FARGATE"
     platform_version: str = "1.4.0"
+    execute_command: bool = False
     minimum_healthy_percent: int = 100
     maximum_percent: int = 200
     health_check_grace_seconds: int = 0
@@ -80,7 +81,7 @@ class ServiceSpec:
                     "assignPublicIp": "ENABLED" if self.assign_public_ip else "DISABLED",
                 }
             },
-            "enableExecuteCommand": False,
+            "enableExecuteCommand": self.execute_command,
             "enableECSManagedTags": True,
             "propagateTags": "SERVICE",
             "loadBalancers": [],

@@ -1,7 +1,8 @@
-"""The application load balancer in front of the web servers: target group, balancer, listeners."""
+"""The application load balancer in front of the web servers: target group, balancer, listeners, log-in."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,8 @@ from .aws_plan import (
 )
 
 BALANCER, GROUP, LISTENER = "load-balancer", "target-group", "listener"
+SECRET_VERSION_TAG = "oidc-client-secret-version"  # noqa: S105 - the name of a tag
+"""Tag of the listener: AWS never returns the client secret that it has, so its version is noted beside it."""
 PENDING_DNS_NAME = "pending.invalid"
 """Host name reported in check mode; RFC 2606 reserves .invalid, so that nothing can ever connect to it."""
 
@@ -28,6 +31,38 @@ _ACTIVE_SECONDS = 600
 _GONE_SECONDS = 300
 # A target group, or a certificate, is still "in use" for a moment after the listener that used it has gone.
 _IN_USE = frozenset({"ResourceInUse", "ResourceInUseException", "DependencyViolation"})
+
+
+@dataclass(frozen=True)
+class LogIn:
+    """How the HTTPS listener asks for a log-in; Elastic Load Balancing user guide, "Authenticate users"."""
+
+    type: str
+    """authenticate-oidc or authenticate-cognito."""
+    config: Mapping[str, Any]
+    """AuthenticateOidcConfig or AuthenticateCognitoConfig of the API, complete but for the client secret."""
+    secret_name: str = ""
+    """Name or ARN of the secret with the key client_secret; OIDC only."""
+
+    @property
+    def key(self) -> str:
+        """Member of an action that holds the configuration."""
+        return _CONFIG_OF[self.type]
+
+    def action(self) -> dict[str, Any]:
+        """Return the listener's action, without the client secret."""
+        return {"Type": self.type, self.key: {**_LOG_IN_DEFAULTS, **self.config}, "Order": 1}
+
+
+_CONFIG_OF = {"authenticate-oidc": "AuthenticateOidcConfig", "authenticate-cognito": "AuthenticateCognitoConfig"}
+_LOG_IN_DEFAULTS: dict[str, Any] = {
+    "SessionCookieName": "AWSELBAuthSessionCookie",
+    "SessionTimeout": 36000,
+    "Scope": "openid",
+    # Calls without a session (GraphQL of the page itself) are sent to the provider too.
+    "OnUnauthenticatedRequest": "authenticate",
+}
+"""Sessions last ten hours, a working day, instead of AWS's seven days."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +85,7 @@ class BalancerSpec:
     idle_timeout: int
     deregistration_delay: int
     deletion_protection: bool
+    log_in: LogIn | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -69,20 +105,59 @@ class BalancerSpec:
                 "Protocol": "HTTPS",
                 "SslPolicy": self.ssl_policy,
                 "Certificates": [{"CertificateArn": self.certificate_arn}],
-                "DefaultActions": forward,
+                "DefaultActions": [self.log_in.action(), {**forward[0], "Order": 2}] if self.log_in else forward,
             },
         }
 
 
-def ensure_load_balancer(elb: Any, spec: BalancerSpec, plan: Plan) -> tuple[str, str, str]:
-    """Bring everything to the state of `spec`; return ARN of target group, ARN and DNS name of the balancer."""
+class ClientSecret:
+    """The client secret of an OIDC log-in: its version is looked at in every run, its value only when it is needed."""
+
+    def __init__(self, secrets: Any, name: str) -> None:
+        self._secrets, self._name = secrets, name
+        self.version = self._current()
+
+    def _current(self) -> str:
+        try:
+            found = self._secrets.describe_secret(SecretId=self._name)
+        except Exception as error:
+            if error_code(error) == "ResourceNotFoundException":
+                raise Refusal(
+                    f"ui_oidc.client_secret_name is {self._name!r}: there is no such secret. Write "
+                    '{"client_secret": "..."} into a file of mode 0600, then: aws secretsmanager create-secret --name '
+                    f"{self._name} --secret-string file://THE_FILE; delete the file and run this playbook again."
+                ) from None
+            raise
+        stages = found.get("VersionIdsToStages", {})
+        return next((version for version, names in stages.items() if "AWSCURRENT" in names), "")
+
+    def value(self) -> str:
+        """Return the secret itself."""
+        text = self._secrets.get_secret_value(SecretId=self._name).get("SecretString", "")
+        try:
+            return str(json.loads(text)["client_secret"])
+        except (ValueError, KeyError, TypeError):
+            raise Refusal(
+                f"ui_oidc.client_secret_name is {self._name!r}: its value is not JSON with the key client_secret. "
+                'Write {"client_secret": "..."} into a file of mode 0600, then: aws secretsmanager put-secret-value '
+                f"--secret-id {self._name} --secret-string file://THE_FILE; delete the file and run this playbook "
+                "again."
+            ) from None
+
+
+def ensure_load_balancer(elb: Any, secrets: Any, spec: BalancerSpec, plan: Plan) -> tuple[str, str, str]:
+    """Bring everything to the state of `spec`; return ARN of target group, ARN and DNS name of the balancer.
+
+    `secrets` is the client of Secrets Manager; it is used for an OIDC log-in only.
+    """
+    client_secret = ClientSecret(secrets, spec.log_in.secret_name) if spec.log_in and spec.log_in.secret_name else None
     target_group_arn = _ensure_target_group(elb, spec, plan)
     found = _find_balancer(elb, spec.name)
     if found is not None:
         refuse_foreign("Load balancer", spec.name, spec.platform, _tags(elb, found["LoadBalancerArn"]), "name_prefix")
         reason = _replacement_reason(found, spec)
         if reason:
-            _refuse_protected(elb, found, f"must be replaced, because {reason}")
+            _refuse_protected(elb, found, f"must be replaced, because {reason}", plan)
             plan.remove(BALANCER, spec.name, {"reason": reason}, partial(_delete_balancer, elb, found))
             found = None
     if found is None:
@@ -97,7 +172,8 @@ def ensure_load_balancer(elb: Any, spec: BalancerSpec, plan: Plan) -> tuple[str,
         _balancer_attributes(spec),
         lambda new: elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=tag_list(new)),
     )
-    _ensure_listeners(elb, spec, arn, target_group_arn, plan)
+    wanted = spec.listeners(target_group_arn)
+    _ensure_listeners(elb, spec, arn, plan, wanted=wanted, client_secret=client_secret)
     if is_pending(arn):
         return target_group_arn, arn, PENDING_DNS_NAME
     return target_group_arn, arn, _dns_name(elb, spec.name, plan)
@@ -108,7 +184,7 @@ def remove_load_balancer(elb: Any, platform: str, name: str, target_group: str, 
     found = _find_balancer(elb, name)
     if found is not None:
         refuse_foreign("Load balancer", name, platform, _tags(elb, found["LoadBalancerArn"]), "name_prefix")
-        _refuse_protected(elb, found, "should be removed")
+        _refuse_protected(elb, found, "should be removed", plan)
         plan.remove(BALANCER, name, {"scheme": found["Scheme"]}, lambda: _delete_balancer(elb, found))
     group = _find_target_group(elb, target_group)
     if group is not None:
@@ -287,12 +363,13 @@ def _delete_balancer(elb: Any, found: Mapping[str, Any]) -> None:
     )
 
 
-def _refuse_protected(elb: Any, found: Mapping[str, Any], what: str) -> None:
+def _refuse_protected(elb: Any, found: Mapping[str, Any], what: str, plan: Plan) -> None:
     attributes = _attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=found["LoadBalancerArn"]))
     if attributes.get("deletion_protection.enabled") == "true":
-        raise Refusal(
+        plan.obstacle(
             f"The load balancer {found['LoadBalancerName']!r} {what}, but it is protected against deletion. Set "
-            "alb_deletion_protection: false, run `ansible-playbook site.yml --tags alb`, and then this again."
+            "alb_deletion_protection: false (and leave load_balancer true for the moment), run "
+            "`ansible-playbook site.yml --tags alb`, and then this again."
         )
 
 
@@ -321,18 +398,27 @@ def _find_balancer(elb: Any, name: str) -> dict[str, Any] | None:
 # -- listeners -------------------------------------------------------------------------------------------------
 
 
-def _ensure_listeners(elb: Any, spec: BalancerSpec, balancer_arn: str, target_group_arn: str, plan: Plan) -> None:
+def _ensure_listeners(
+    elb: Any,
+    spec: BalancerSpec,
+    balancer_arn: str,
+    plan: Plan,
+    *,
+    wanted: Mapping[int, dict[str, Any]],
+    client_secret: ClientSecret | None,
+) -> None:
     current = {} if is_pending(balancer_arn) else {item["Port"]: item for item in _listeners(elb, balancer_arn)}
-    wanted = spec.listeners(target_group_arn)
     for port, settings in wanted.items():
         name = f"{spec.name}:{port}"
-        tags = platform_tags(spec.platform, name, spec.tags)
+        secret = client_secret if _asks_for_a_log_in(settings["DefaultActions"]) else None
+        version = {SECRET_VERSION_TAG: secret.version} if secret else {}
+        tags = platform_tags(spec.platform, name, {**spec.tags, **version})
         found = current.get(port)
         if found is None:
-            request = {"LoadBalancerArn": balancer_arn, "Port": port, "Tags": tag_list(tags), **settings}
-            plan.create(LISTENER, name, settings, partial(_create_listener, elb, request))
+            request = {"LoadBalancerArn": balancer_arn, "Port": port, "Tags": tag_list(tags)}
+            plan.create(LISTENER, name, settings, partial(_create_listener, elb, request, settings, secret))
         else:
-            _keep_listener(elb, found, settings, tags, plan)
+            _keep_listener(elb, found, settings, plan, tags=tags, secret=secret)
     # Whatever else listens here opens the UI in a way that nobody wrote down.
     for port, found in current.items():
         if port not in wanted:
@@ -344,30 +430,67 @@ def _ensure_listeners(elb: Any, spec: BalancerSpec, balancer_arn: str, target_gr
             )
 
 
-def _create_listener(elb: Any, request: Mapping[str, Any]) -> str:
-    return str(elb.create_listener(**request)["Listeners"][0]["ListenerArn"])
+def _create_listener(
+    elb: Any, request: Mapping[str, Any], settings: Mapping[str, Any], secret: ClientSecret | None
+) -> str:
+    answer = elb.create_listener(**request, **_with_secret(settings, secret))
+    return str(answer["Listeners"][0]["ListenerArn"])
+
+
+def _asks_for_a_log_in(actions: list[dict[str, Any]]) -> bool:
+    return any(action["Type"] == "authenticate-oidc" for action in actions)
+
+
+def _with_secret(settings: Mapping[str, Any], secret: ClientSecret | None) -> dict[str, Any]:
+    """Return a listener's settings with the client secret, or with the word to keep the one that AWS has."""
+
+    def completed(action: Mapping[str, Any]) -> dict[str, Any]:
+        if action["Type"] != "authenticate-oidc":
+            return dict(action)
+        added = {"ClientSecret": secret.value()} if secret else {"UseExistingClientSecret": True}
+        return {**action, "AuthenticateOidcConfig": {**action["AuthenticateOidcConfig"], **added}}
+
+    return {**settings, "DefaultActions": [completed(action) for action in settings["DefaultActions"]]}
 
 
 def _keep_listener(
-    elb: Any, found: Mapping[str, Any], settings: Mapping[str, Any], tags: Mapping[str, str], plan: Plan
+    elb: Any,
+    found: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    plan: Plan,
+    *,
+    tags: Mapping[str, str],
+    secret: ClientSecret | None,
 ) -> None:
     name, arn = tags["Name"], found["ListenerArn"]
-    plan.ensure_tags(
-        LISTENER,
-        name,
-        _tags(elb, arn),
-        tags,
-        lambda new: elb.add_tags(ResourceArns=[arn], Tags=tag_list(new)),
-    )
+    current_tags = _tags(elb, arn)
     current = {
         "Protocol": found["Protocol"],
         "SslPolicy": found.get("SslPolicy"),
         "Certificates": [{"CertificateArn": item["CertificateArn"]} for item in found.get("Certificates", [])[:1]],
-        "DefaultActions": [_essential(action) for action in found["DefaultActions"]],
+        "DefaultActions": _essentials(found["DefaultActions"]),
     }
     # Everything at once: HTTPS without a certificate, for example, is not accepted in between.
+    wanted = dict(settings)
+    renewed = None
+    if secret:
+        known = current_tags.get(SECRET_VERSION_TAG) if _asks_for_a_log_in(found["DefaultActions"]) else None
+        renewed = secret if known != secret.version else None
+        current["client secret"], wanted["client secret"] = f"version {known}", f"version {secret.version}"
     plan.update_if_different(
-        LISTENER, name, current, settings, lambda _: elb.modify_listener(ListenerArn=arn, **settings)
+        LISTENER,
+        name,
+        current,
+        wanted,
+        lambda _: elb.modify_listener(ListenerArn=arn, **_with_secret(settings, renewed)),
+    )
+    # Afterwards: the tag says which client secret the listener has.
+    plan.ensure_tags(
+        LISTENER,
+        name,
+        current_tags,
+        tags,
+        lambda new: elb.add_tags(ResourceArns=[arn], Tags=tag_list(new)),
     )
     for rule in elb.describe_rules(ListenerArn=arn)["Rules"]:
         if not rule["IsDefault"]:
@@ -377,6 +500,13 @@ def _keep_listener(
                 {"Conditions": rule.get("Conditions", []), "Actions": rule.get("Actions", [])},
                 partial(elb.delete_rule, RuleArn=rule["RuleArn"]),
             )
+
+
+def _essentials(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return actions in their order; a number that says nothing, of the only one, is left out."""
+    ordered = sorted(actions, key=lambda action: int(action.get("Order", 0)))
+    numbers = [{"Order": index} if len(ordered) > 1 else {} for index in range(1, len(ordered) + 1)]
+    return [{**_essential(action), **number} for action, number in zip(ordered, numbers, strict=True)]
 
 
 def _essential(action: Mapping[str, Any]) -> dict[str, Any]:
@@ -391,6 +521,10 @@ def _essential(action: Mapping[str, Any]) -> dict[str, Any]:
         unchanged = {"Host": "#{host}", "Path": "/#{path}", "Query": "#{query}"}
         config = {key: value for key, value in action["RedirectConfig"].items() if unchanged.get(key) != value}
         return {"Type": "redirect", "RedirectConfig": config}
+    if key := _CONFIG_OF.get(action["Type"]):
+        hidden = ("ClientSecret", "UseExistingClientSecret")
+        config = {name: value for name, value in action[key].items() if name not in hidden and value != {}}
+        return {"Type": action["Type"], key: {**config, "SessionTimeout": int(config.get("SessionTimeout", 0))}}
     return dict(action)
 
 

@@ -12,7 +12,7 @@ description:
   - All services are changed first and waited for together, so that their rollouts overlap.
   - When a rollout fails, the reason is reported from the service's events and from the tasks that stopped.
   - M(community.aws.ecs_service) neither waits nor notices drift in network, deployment and capacity settings.
-  - ECS Exec is kept off, the deployment circuit breaker with rollback on, tags are propagated to tasks.
+  - The deployment circuit breaker with rollback on, tags are propagated to tasks.
 options:
   cluster:
     description: Name of the cluster.
@@ -68,6 +68,10 @@ options:
         description: Fargate platform version. Not C(LATEST), which AWS reports as the version it stands for.
         type: str
         default: 1.4.0
+      execute_command:
+        description: Whether ECS Exec may open a shell, or a port, in the tasks.
+        type: bool
+        default: false
       minimum_healthy_percent:
         description: Lower bound of running tasks during a deployment, in percent of the desired count.
         type: int
@@ -162,6 +166,7 @@ SERVICE_OPTIONS: dict[str, dict[str, Any]] = {
     "assign_public_ip": {"type": "bool", "default": False},
     "capacity_provider": {"type": "str", "choices": ["FARGATE", "FARGATE_SPOT"], "default": "FARGATE"},
     "platform_version": {"type": "str", "default": "1.4.0"},
+    "execute_command": {"type": "bool", "default": False},
     "minimum_healthy_percent": {"type": "int", "default": 100},
     "maximum_percent": {"type": "int", "default": 200},
     "load_balancer": {"type": "dict", "options": LOAD_BALANCER_OPTIONS},

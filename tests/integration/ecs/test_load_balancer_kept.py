@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from module_utils.aws_autoscaling import ScalingSpec, ensure_scaling, remove_scaling
-from module_utils.aws_load_balancer import BalancerSpec, ensure_load_balancer, remove_load_balancer
+from module_utils.aws_load_balancer import (
+    SECRET_VERSION_TAG,
+    BalancerSpec,
+    LogIn,
+    ensure_load_balancer,
+    remove_load_balancer,
+)
 from module_utils.aws_plan import Plan, Refusal
 from tests.integration.ecs.conftest import Clients
 
@@ -50,8 +60,14 @@ def certificate(aws: Clients) -> str:
 
 def apply(elb: Any, spec: BalancerSpec, *, check: bool = False) -> Plan:
     plan = Plan(check)
-    ensure_load_balancer(elb, spec, plan)
+    ensure_load_balancer(elb, secrets_of(elb), spec, plan)
     return plan
+
+
+def secrets_of(elb: Any) -> Any:
+    """Return a client of Secrets Manager of the same emulator."""
+    session: Any = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    return session.client("secretsmanager", endpoint_url=elb.meta.endpoint_url, config=Config(proxies={}))
 
 
 def balancer(elb: Any, spec: BalancerSpec) -> dict[str, Any]:
@@ -201,9 +217,11 @@ def test_what_aws_cannot_change_is_refused_with_the_way_out(elb: Any, spec: Bala
 
 def test_a_protected_balancer_is_not_removed(elb: Any, spec: BalancerSpec) -> None:
     apply(elb, replace(spec, deletion_protection=True))
-    for check in (True, False):
-        with pytest.raises(Refusal, match="alb_deletion_protection: false"):
-            remove_load_balancer(elb, "platform", spec.name, spec.target_group, Plan(check))
+    with pytest.raises(Refusal, match="alb_deletion_protection: false"):
+        remove_load_balancer(elb, "platform", spec.name, spec.target_group, Plan())
+    preview = Plan(check_mode=True)
+    remove_load_balancer(elb, "platform", spec.name, spec.target_group, preview)
+    assert [text for text in preview.obstacles if "alb_deletion_protection: false" in text]
     apply(elb, spec)
     plan = Plan()
     remove_load_balancer(elb, "platform", spec.name, spec.target_group, plan)
@@ -219,6 +237,143 @@ def test_a_balancer_of_somebody_else_is_left_alone(elb: Any, spec: BalancerSpec)
         apply(elb, spec)
     with pytest.raises(Refusal, match="does not belong to the platform"):
         remove_load_balancer(elb, "platform", spec.name, spec.target_group, Plan())
+
+
+# -- log-in ------------------------------------------------------------------------------------------------------
+
+OIDC = {
+    "Issuer": "https://login.example.com",
+    "AuthorizationEndpoint": "https://login.example.com/authorize",
+    "TokenEndpoint": "https://login.example.com/token",
+    "UserInfoEndpoint": "https://login.example.com/userinfo",
+    "ClientId": "dagster",
+}
+PLANTED = "planted-client-secret"
+
+
+@pytest.fixture
+def oidc(elb: Any, spec: BalancerSpec, certificate: str) -> BalancerSpec:
+    name = f"{spec.name}-oidc"
+    secrets_of(elb).create_secret(Name=name, SecretString=json.dumps({"client_secret": PLANTED}))
+    return replace(spec, certificate_arn=certificate, log_in=LogIn("authenticate-oidc", OIDC, name))
+
+
+def log_in_action(elb: Any, spec: BalancerSpec) -> dict[str, Any]:
+    first, second = sorted(listeners(elb, spec)[443]["DefaultActions"], key=lambda action: action["Order"])
+    assert second["Type"] == "forward"
+    return dict(first)
+
+
+def sent(elb: Any) -> list[dict[str, Any]]:
+    """Return the requests that set listeners from now on."""
+    requests: list[dict[str, Any]] = []
+    for operation in ("CreateListener", "ModifyListener"):
+        elb.meta.events.register(
+            f"provide-client-params.elastic-load-balancing-v2.{operation}",
+            lambda params, **_: requests.append(copy.deepcopy(params)),
+        )
+    return requests
+
+
+def client_secrets(requests: list[dict[str, Any]]) -> list[Any]:
+    """Return what listeners' requests say of the client secret: its value, or True to keep it."""
+    return [
+        config.get("ClientSecret") or config.get("UseExistingClientSecret")
+        for request in requests
+        for action in request["DefaultActions"]
+        if (config := action.get("AuthenticateOidcConfig"))
+    ]
+
+
+def test_nobody_gets_through_without_a_log_in(elb: Any, oidc: BalancerSpec) -> None:
+    requests = sent(elb)
+    planned, plan = apply(elb, oidc, check=True), apply(elb, oidc)
+    assert PLANTED not in repr([planned.results(), plan.results()])
+    assert client_secrets(requests) == [PLANTED]
+    action = log_in_action(elb, oidc)
+    assert action["AuthenticateOidcConfig"]["OnUnauthenticatedRequest"] == "authenticate"
+    assert OIDC.items() <= action["AuthenticateOidcConfig"].items()
+    assert apply(elb, oidc).changes == []
+    assert len(requests) == 2  # HTTP and HTTPS
+
+
+def test_a_log_in_that_was_switched_off_comes_back(elb: Any, oidc: BalancerSpec) -> None:
+    apply(elb, oidc)
+    requests = sent(elb)
+    elb.modify_listener(
+        ListenerArn=listeners(elb, oidc)[443]["ListenerArn"],
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": _group(elb, oidc)}],
+    )
+    requests.clear()
+    assert len(apply(elb, oidc).changes) == 1
+    assert log_in_action(elb, oidc)["Type"] == "authenticate-oidc"
+    # AWS has forgotten the client secret together with the action.
+    assert client_secrets(requests) == [PLANTED]
+    assert apply(elb, oidc).changes == []
+
+
+def test_other_settings_of_the_provider_keep_the_client_secret(elb: Any, oidc: BalancerSpec) -> None:
+    apply(elb, oidc)
+    requests = sent(elb)
+    assert oidc.log_in is not None
+    changed = replace(oidc, log_in=replace(oidc.log_in, config={**OIDC, "ClientId": "other"}))
+    assert len(apply(elb, changed).changes) == 1
+    assert client_secrets(requests) == [True]
+    assert log_in_action(elb, oidc)["AuthenticateOidcConfig"]["ClientId"] == "other"
+    assert apply(elb, changed).changes == []
+
+
+def test_a_new_client_secret_is_taken_also_after_an_interruption(
+    elb: Any, oidc: BalancerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(elb, oidc)
+    assert oidc.log_in is not None
+    secrets_of(elb).put_secret_value(SecretId=oidc.log_in.secret_name, SecretString='{"client_secret": "renewed"}')
+    requests = sent(elb)
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(elb, "add_tags", lambda **_: (_ for _ in ()).throw(ConnectionError("cut")))
+        apply(elb, oidc)
+    apply(elb, oidc)
+    # Sent twice rather than not at all.
+    assert client_secrets(requests) == ["renewed", "renewed"]
+    assert apply(elb, oidc).changes == []
+    arn = listeners(elb, oidc)[443]["ListenerArn"]
+    tags = {tag["Key"]: tag["Value"] for tag in elb.describe_tags(ResourceArns=[arn])["TagDescriptions"][0]["Tags"]}
+    versions = secrets_of(elb).describe_secret(SecretId=oidc.log_in.secret_name)["VersionIdsToStages"]
+    assert "AWSCURRENT" in versions[tags[SECRET_VERSION_TAG]]
+
+
+def test_from_the_provider_to_a_user_pool_and_to_no_log_in(elb: Any, oidc: BalancerSpec) -> None:
+    apply(elb, oidc)
+    pool = {
+        "UserPoolArn": "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_AbCdEfGhI",
+        "UserPoolClientId": "0123456789abcdefghijklmnop",
+        "UserPoolDomain": "dagster",
+    }
+    cognito = replace(oidc, log_in=LogIn("authenticate-cognito", pool))
+    apply(elb, cognito)
+    assert pool.items() <= log_in_action(elb, oidc)["AuthenticateCognitoConfig"].items()
+    assert apply(elb, cognito).changes == []
+    apply(elb, replace(oidc, log_in=None))
+    (action,) = listeners(elb, oidc)[443]["DefaultActions"]
+    assert action["Type"] == "forward"
+    requests = sent(elb)
+    apply(elb, oidc)
+    assert client_secrets(requests) == [PLANTED]
+
+
+def test_a_client_secret_that_is_not_there_is_named(elb: Any, oidc: BalancerSpec) -> None:
+    assert oidc.log_in is not None
+    absent = replace(oidc, log_in=replace(oidc.log_in, secret_name="no-such-secret"))
+    for check in (True, False):
+        with pytest.raises(
+            Refusal, match=r"'no-such-secret': there is no such secret.*aws secretsmanager create-secret"
+        ):
+            apply(elb, absent, check=check)
+    secrets_of(elb).put_secret_value(SecretId=oidc.log_in.secret_name, SecretString="plain")
+    with pytest.raises(Refusal, match="not JSON with the key client_secret") as refused:
+        apply(elb, oidc)
+    assert "plain" not in str(refused.value)
 
 
 # -- autoscaling -------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ FACTS: dict[str, Any] = {
     "vpc_id": "vpc-0123456789abcdef0",
     "vpc_public_subnet_ids": ["subnet-0000000000000000a", "subnet-0000000000000000b"],
     "vpc_private_subnet_ids": ["subnet-0000000000000001a", "subnet-0000000000000001b"],
+    "vpc_task_subnet_ids": ["subnet-0000000000000001a", "subnet-0000000000000001b"],
+    "vpc_assign_public_ip": False,
     "vpc_security_group_ids": {
         name: f"sg-{index:017x}"
         for index, name in enumerate(["alb", "webserver", "daemon", "database", "file_system"], start=1)
@@ -57,6 +59,7 @@ TOPOLOGIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ecs_extra_environment": {"QUOTE": 'a "quoted" value and a \\ backslash'},
         },
     ),
+    "example-ecs-exec": ("example", {"aws_account_id": "123456789012", "ecs_exec": True}),
 }
 """Name of a set of golden files -> inventory, and settings that differ from it."""
 

@@ -116,6 +116,8 @@ def test_every_single_removed_setting_is_a_difference(document: Document) -> Non
     """Removing a setting that has its default anyway is none; everything else is."""
     defaults = {("essential",), ("readOnly",), ("protocol",), ("rootDirectory",), ("retries",), ("timeout",)}
     defaults |= {("operatingSystemFamily",)}
+    if document["containerDefinitions"][0]["readonlyRootFilesystem"] is False:
+        defaults |= {("readonlyRootFilesystem",)}
     unnoticed = set()
     for path in leaves(document):
         if not isinstance(path[-1], str):
