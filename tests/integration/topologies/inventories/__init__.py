@@ -9,7 +9,7 @@ from typing import Any
 from tests.integration.emulated import Emulator
 
 HERE = Path(__file__).parent
-TOPOLOGIES = ("nat_instance", "nat_gateway")
+TOPOLOGIES = ("nat_instance", "nat_gateway", "vpc_endpoints", "public_tasks", "public_ui", "adopted")
 
 
 def arguments(aws: Emulator, topology: str) -> tuple[str, ...]:
