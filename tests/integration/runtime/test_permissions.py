@@ -19,6 +19,8 @@ from botocore.exceptions import ClientError
 from local.runner.metadata import MetadataServer, Registration
 from module_utils.dag_publish import create_store, make_plan, publish, read_current, read_origin
 from module_utils.dag_tree import read_tree
+from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Probe
 from tests.integration.aws_base.test_site import Site, client, port, site
 from tests.integration.release.support import aws_environment, write_tree
 from tests.integration.runtime.conftest import Task
@@ -30,14 +32,23 @@ TREE = {
     "__init__.py": "",
     "main/__init__.py": """
         import os
+        import time
+        from pathlib import Path
+
         import dagster as dg
 
-        KEYS = sorted(name for name in os.environ if name.startswith("AWS_") and "KEY" in name)
+        def seen() -> str:
+            return "_".join(["sees", *sorted(name for name in os.environ if name.startswith("AWS_") and "KEY" in name)])
 
-        @dg.asset(name="_".join(["sees", *KEYS]))
-        def one() -> None: ...
+        @dg.asset(name=seen())
+        def one() -> dg.MaterializeResult:
+            gate = Path(os.environ["GATE"])
+            gate.with_suffix(".waiting").touch()
+            while not gate.exists():
+                time.sleep(0.1)
+            return dg.MaterializeResult(metadata={"the step": seen()})
 
-        defs = dg.Definitions(assets=[one])
+        defs = dg.Definitions(assets=[one], executor=dg.multiprocess_executor)
         """,
 }
 
@@ -109,11 +120,16 @@ def grants(port: int, account: Published) -> dict[str, Grant]:
 @contextmanager
 def enforced(endpoint: str) -> Iterator[None]:
     """Let the emulator enforce IAM policies and signatures, as AWS does."""
-    requests.post(f"{endpoint}/moto-api/reset-auth", data="0", timeout=30).raise_for_status()
+    enforce(endpoint, True)
     try:
         yield
     finally:
-        requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=30).raise_for_status()
+        enforce(endpoint, False)
+
+
+def enforce(endpoint: str, on: bool) -> None:
+    """Switch the enforcement on or off."""
+    requests.post(f"{endpoint}/moto-api/reset-auth", data="0" if on else "inf", timeout=30).raise_for_status()
 
 
 Action = Callable[[Any], Any]
@@ -139,6 +155,7 @@ FORBIDDEN: dict[str, Action] = {
     "delete the pointer": lambda s3: s3.delete_object(Bucket=BUCKET, Key=POINTER),
     "delete a file": lambda s3: s3.delete_object(Bucket=BUCKET, Key="dags/main/__init__.py"),
     "delete files together": delete_together,
+    "delete a version": lambda s3: s3.delete_object(Bucket=BUCKET, Key=POINTER, VersionId="null"),
     "read another prefix": lambda s3: s3.get_object(Bucket=BUCKET, Key="secret/plans.txt"),
     "read another bucket": lambda s3: s3.get_object(Bucket="somebody-elses", Key="dags/x.py"),
     "list another bucket": lambda s3: s3.list_objects_v2(Bucket="somebody-elses"),
@@ -204,32 +221,79 @@ def environment(
 
 
 @pytest.mark.parametrize("environment", ["iam_user", "task_role"], indirect=True)
-def test_task_serves_with_these_permissions_and_keeps_its_keys(
+def test_tasks_serve_with_these_permissions_and_keep_their_keys(
     account: Published,
     grants: dict[str, Grant],
     environment: dict[str, Any],
     blank_storage: Path,
     tmp_path: Path,
 ) -> None:
-    """Injected keys reach no child's environment and no log line; DAG code sees none."""
+    """Injected keys reach no child's environment, a run's and its step's neither, and no log line."""
     shutil.copytree(blank_storage, tmp_path / "storage")
+    gate = tmp_path / "gate"
+    tasks: list[Task] = []
     with enforced(account.endpoint):
-        base = tmp_path / "task"
-        base.mkdir()
-        task = Task("webserver", account, base, **environment)
         try:
-            task.wait_release(account.release)
-            others = [process for process in task.session() if process.pid != task.process.pid]
-            assert len(others) >= 2
-            for process in others:
-                values = set(process.environ().values())
-                for grant in grants.values():
-                    assert not {grant.key, grant.secret} & values, process.cmdline()
-            assert task.ui.assets("main") == {"sees"}
-            assert task.stop() == 0
+            for service in ("webserver", "daemon"):
+                tasks.append(Task(service, account, tmp_path / service, GATE=str(gate), **environment))
+            webserver, daemon = tasks
+            for task in tasks:
+                task.wait_release(account.release)
+            assert wait_for("the location in the UI", lambda: shown(webserver)) == {"sees"}, "code sees no keys"
+            run = webserver.ui.launch("main", assets=["sees"])
+            wait_for("the step", gate.with_suffix(".waiting").exists)
+            for task, least in ((webserver, 2), (daemon, 4)):
+                # Webserver or daemon and the code server; the daemon's task also has the run and its step.
+                others = [process for process in task.session() if process.pid != task.process.pid]
+                assert len(others) >= least, others
+                for process in others:
+                    values = set(process.environ().values())
+                    for grant in grants.values():
+                        assert not {grant.key, grant.secret} & values, process.cmdline()
+            gate.touch()
+            assert webserver.ui.wait_run(run) == "SUCCESS"
+            assert webserver.ui.materialization_texts(run) == {"sees.the step": "sees"}
+            for task in tasks:
+                assert task.stop() == 0
         finally:
-            task.clean_up()
-    log = "\n".join(task.lines)
+            for task in tasks:
+                task.clean_up()
+    log = "\n".join(line for task in tasks for line in task.lines)
     for grant in grants.values():
         for secret in (grant.key, grant.secret, grant.token):
             assert secret is None or secret not in log
+
+
+def test_keys_that_are_revoked(account: Published, blank_storage: Path, tmp_path: Path) -> None:
+    """The user's key is deleted while a task uses it: it serves on, says why it learns nothing new, and stays fresh."""
+    shutil.copytree(blank_storage, tmp_path / "storage")
+    iam = Grant("test", "test").client("iam", account.endpoint)
+    key = iam.create_access_key(UserName="dagster-local-s3")["AccessKey"]
+    keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    with enforced(account.endpoint):
+        task = Task("webserver", account, tmp_path / "task", **keys)
+        try:
+            task.wait_release(account.release)
+            wait_for("the location in the UI", lambda: shown(task))
+            with Probe(task.ui, "main") as probe:
+                enforce(account.endpoint, False)
+                iam.delete_access_key(UserName="dagster-local-s3", AccessKeyId=key["AccessKeyId"])
+                enforce(account.endpoint, True)
+                code, body = wait_for("the reason", task.health, until=lambda seen: seen[1]["error"])
+                assert "403 InvalidAccessKeyId" in body["error"]
+                assert "the keys were revoked" in body["error"]
+                assert (code, body["release"], body["status"]) == (200, account.release, "serving")
+                asked = probe.asked
+                wait_for("two more answers", lambda: probe.asked >= asked + 2)
+            assert probe.failures == []
+            assert task.stop() == 0
+        finally:
+            task.clean_up()
+
+
+def shown(task: Task) -> frozenset[str]:
+    """Return the assets that the web UI of a task shows."""
+    try:
+        return task.ui.assets("main")
+    except OSError:
+        return frozenset()
