@@ -1,28 +1,36 @@
 """Ansible action: wait until every running task serves a release, and show how each of them gets there.
 
 It runs in the controller's own process, so that what the tasks report is shown while it is waited for.
-All it knows it reads from ECS (which tasks are running) and from CloudWatch Logs (the ``release_state``
-lines that the container program writes on every change and every minute). Documentation of the options is
-in plugins/modules/dag_convergence.py.
+All it knows is what the running tasks say of themselves (plugins/module_utils/task_states.py). Documentation of the
+options is in plugins/modules/dag_convergence.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
+import ansible.module_utils
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-LOOK_BACK_SECONDS = 150.0
-"""How far back log lines are read at first: tasks repeat their state every 60 s."""
+# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
+_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _MODULE_UTILS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_MODULE_UTILS)
+
+from ansible.module_utils.task_states import (  # noqa: E402
+    LOOK_BACK_SECONDS,
+    State,
+    TaskStates,
+    parse_time,
+)
 
 COLUMNS = ("service", "task", "release", "status", "seconds")
 
@@ -57,19 +65,6 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
-
-
-@dataclass(frozen=True)
-class State:
-    """One ``release_state`` line; ``at`` and ``serving_since`` are in seconds since 1970."""
-
-    at: float
-    status: str
-    release: str | None
-    target: str | None
-    rejected: str | None
-    error: str | None
-    serving_since: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ class Task:
             return "rejected"
         if self.state.status == "serving" and self.state.release != wanted.release:
             return "serving another"
-        return self.state.status
+        return str(self.state.status)
 
     def serves(self, wanted: Wanted) -> bool:
         """Return whether the task serves the release; stale tasks do, they only cannot reach S3."""
@@ -133,100 +128,25 @@ class Task:
 
 @dataclass
 class Watch:
-    """Reads tasks and their reports; ``states`` and ``serving_at`` are by task id."""
+    """Looks at the tasks, and remembers when each first served the release; ``serving_at`` is by task id."""
 
     ecs: Any
     logs: Any
     wanted: Wanted
     start: float
-    states: dict[str, State] = field(default_factory=dict)
     serving_at: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wanted = self.wanted
+        self._states = TaskStates(self.ecs, self.logs, wanted.cluster, wanted.services, self.start, self._note)
 
     def look(self) -> list[Task]:
         """Return every running task with what it reported last, sorted by service and id."""
-        tasks = [(service, task) for service in self.wanted.services for task in self._running(service)]
-        for service in sorted({service for service, _ in tasks}):
-            self._read(self.wanted.services[service])
-        return [
-            Task(service, task, self.states.get(task), self.serving_at.get(task)) for service, task in sorted(tasks)
-        ]
+        return [Task(service, task, state, self.serving_at.get(task)) for service, task, state in self._states.look()]
 
-    def _running(self, service: str) -> list[str]:
-        """Return the ids of the service's RUNNING tasks; none if there is no such cluster or service."""
-        try:
-            pages = self.ecs.get_paginator("list_tasks").paginate(
-                cluster=self.wanted.cluster, serviceName=service, desiredStatus="RUNNING"
-            )
-            arns = [arn for page in pages for arn in page["taskArns"]]
-        except (self.ecs.exceptions.ClusterNotFoundException, self.ecs.exceptions.ServiceNotFoundException):
-            return []
-        running = []
-        for start in range(0, len(arns), 100):
-            described = self.ecs.describe_tasks(cluster=self.wanted.cluster, tasks=arns[start : start + 100])
-            # The group is asked once more, because the emulator's ListTasks ignores the service's name.
-            running += [
-                task["taskArn"]
-                for task in described["tasks"]
-                if task["lastStatus"] == "RUNNING" and task.get("group") == f"service:{service}"
-            ]
-        return [arn.rsplit("/", 1)[1] for arn in running]
-
-    def _read(self, log_group: str) -> None:
-        """Read the group's state lines since ``start``; re-reading is cheap and misses no late line."""
-        try:
-            pages = self.logs.get_paginator("filter_log_events").paginate(
-                logGroupName=log_group,
-                logStreamNamePrefix="ecs/",
-                filterPattern='"release_state"',
-                startTime=int(self.start * 1000),
-            )
-            for page in pages:
-                for event in page["events"]:
-                    self._note(event["logStreamName"].rsplit("/", 1)[1], parse_state(event))
-        except self.logs.exceptions.ResourceNotFoundException:
-            return
-
-    def _note(self, task: str, state: State | None) -> None:
-        if state is None:
-            return
-        if task not in self.states or state.at >= self.states[task].at:
-            self.states[task] = state
+    def _note(self, task: str, state: State) -> None:
         if state.release == self.wanted.release:
             self.serving_at[task] = min(state.serving_since, self.serving_at.get(task, state.serving_since))
-
-
-def parse_state(event: Mapping[str, Any]) -> State | None:
-    """Return the state in a log event, None if the line is something else that mentions it."""
-    try:
-        fields = json.loads(event["message"])
-    except ValueError:
-        return None
-    if not isinstance(fields, dict) or fields.get("event") != "release_state":
-        return None
-    at = _moment(fields.get("ts"), float(event["timestamp"]) / 1000)
-    return State(
-        at=at,
-        status=str(fields.get("status")),
-        release=fields.get("release"),
-        target=fields.get("target"),
-        rejected=fields.get("rejected"),
-        error=fields.get("error"),
-        serving_since=_moment(fields.get("serving_since"), at),
-    )
-
-
-def _moment(value: object, otherwise: float) -> float:
-    """Return a time given as seconds or as ISO 8601 text, in seconds since 1970."""
-    try:
-        return float(value) if isinstance(value, int | float) else parse_time(str(value))
-    except ValueError:
-        return otherwise
-
-
-def parse_time(text: str) -> float:
-    """Return seconds since 1970 of an ISO 8601 time; without a zone it is UTC."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def table(tasks: Sequence[Task], wanted: Wanted) -> str:

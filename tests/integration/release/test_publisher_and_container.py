@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from action.dag_convergence import parse_state
 from dagster_ecs_runtime import events, settings
 from dagster_ecs_runtime.bucket import ReleaseBucket
 from dagster_ecs_runtime.releases import Releases
 from dagster_ecs_runtime.state import State
 from module_utils.dag_publish import Origin, create_store, make_plan, publish, read_current
 from module_utils.dag_tree import read_tree
+from module_utils.task_states import parse_state
 from tests.integration.release.support import write_tree
 
 

@@ -14,11 +14,10 @@ from action.dag_convergence import (
     Wanted,
     Watch,
     environment_of,
-    parse_state,
-    parse_time,
     table,
     wait,
 )
+from module_utils.task_states import parse_state, parse_time
 
 NEW, OLD = "0123456789abcdef", "fedcba9876543210"
 PUBLISHED = parse_time("2026-01-31T12:00:00Z")
