@@ -13,6 +13,7 @@ import pytest
 
 from module_utils.dag_manifest import CodeLocation, FileEntry, Manifest, dump_manifest, release_id
 from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Probe
 from tests.integration.faults import proxy
 from tests.integration.faults.conftest import Rig
 from tests.integration.faults.proxy import EVERYTHING, FILE, MANIFEST, POINTER, Fault
@@ -301,11 +302,15 @@ def test_sigterm_while_s3_hangs(rig: Rig, paths: str) -> None:
 def test_code_server_dies_while_s3_hangs(rig: Rig) -> None:
     task = rig.start("webserver", DAGSTER_S3_TIMEOUT_SECONDS="3600")
     task.wait_release(rig.release)
-    with rig.proxy.fault(proxy.hang, POINTER):
+    wait_for("the UI", lambda: rig.assets(task), until=lambda found: found == {rig.asset})
+    with Probe(task.ui, "main") as probe, rig.proxy.fault(proxy.hang, POINTER):
         wait_for("a poll that hangs", lambda: task.health()[1]["sync_age_seconds"], until=lambda age: age > 2)
         psutil.Process(task.health()[1]["children"]["code server main"]).kill()
         wait_for("another server", lambda: task.health()[1]["server_restarts"])
         wait_for("the UI", lambda: rig.assets(task), until=lambda found: found == {rig.asset})
+        asked = probe.asked
+        wait_for("two more answers", lambda: probe.asked >= asked + 2)
+    assert probe.failures == []
     assert task.stop() == 0
     rig.wait_calm()
     rig.check_probe()

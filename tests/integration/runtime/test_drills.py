@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -274,26 +274,79 @@ def test_stop_in_the_middle(bucket: Bucket, start: Start, endpoint: str, tmp_pat
     proxy.close()
 
 
-def test_supervisor_killed_at_any_moment_of_a_swap(bucket: Bucket, start: Start) -> None:
-    """As when a task is lost and ECS starts another: it serves a whole release, whatever the first left behind."""
-    choose = random.Random(3)  # noqa: S311
-    published = {publish(bucket, "asset_0"): "asset_0"}
-    task = start("webserver")
+class Swap:
+    """A swap that comes to one of its stages, and no further than a moment beyond it."""
+
+    STAGES = ("fetch", "directory", "canary", "switch", "served")
+
+    def __init__(self, task: Task, proxy: Proxy, marks: Path) -> None:
+        self.task, self._proxy = task, proxy
+        self._importing, self._go_on = marks.with_suffix(".importing"), marks.with_suffix(".go-on")
+
+    def begin(self, bucket: Bucket, asset: str, stage: str) -> str:
+        """Publish a release, wait until the swap is at this stage, and return the release."""
+        link = self.task.run_dir / "main.sock"
+        server = link.readlink()
+        held = f"import time, pathlib\npathlib.Path({str(self._importing)!r}).touch()\n"
+        held += f"while not pathlib.Path({str(self._go_on)!r}).exists():\n    time.sleep(0.1)"
+        release = publish(bucket, asset, held if stage == "canary" else "")
+        directory = self.task.base / "releases" / release
+        match stage:
+            case "fetch":
+                wait_for("the fetch to be held up", lambda: self._proxy.struck)
+                assert list(directory.parent.glob("*.tmp"))
+            case "directory":
+                at_once("the whole release on the disk", directory.is_dir)
+            case "canary":
+                wait_for("the import", self._importing.exists)
+            case "switch":
+                at_once("another server behind the link", lambda: link.readlink() != server)
+            case "served":
+                at_once("the new release", lambda: self.task.health()[1].get("release") == release)
+        return release
+
+    def let_go(self) -> None:
+        """Let an import that waits go on."""
+        self._go_on.touch()
+
+
+def at_once(what: str, condition: Callable[[], bool]) -> None:
+    """Wait for a condition that nothing holds up, asking without a pause."""
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until, what
+
+
+def test_supervisor_killed_at_each_stage_of_a_swap(bucket: Bucket, start: Start, endpoint: str, tmp_path: Path) -> None:
+    """As when a task is lost and ECS starts another: it serves a whole release, whatever the first left behind.
+
+    The users of a second web UI notice nothing.
+    """
+    proxy = Proxy(endpoint)
+    release = publish(bucket, "asset_0")
+    published = {release}
+    task, spared = start("webserver", AWS_ENDPOINT_URL=proxy.url), start("webserver")
     base = task.base
-    serving(task, *next(iter(published.items())))
-    for number in range(1, 7):
-        release = publish(bucket, f"asset_{number}")
-        published[release] = f"asset_{number}"
-        moment = choose.uniform(0, 2.5)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            task.process.wait(moment)  # a moment of a swap is a time, not a condition
-        task.process.kill()
-        task.clean_up()
-        task = start("webserver", base=base)
-        assert first_release(task) in published
-        serving(task, release, f"asset_{number}")
-        with probed(task):
-            assert not list((base / "releases").glob("*.tmp"))
+    for each in (task, spared):
+        serving(each, release, "asset_0")
+    with probed(spared):
+        for number, stage in enumerate(Swap.STAGES, start=1):
+            swap = Swap(task, proxy, tmp_path / stage)
+            with contextlib.ExitStack() as stack:
+                if stage == "fetch":
+                    stack.enter_context(proxy.fault(lambda answer: replace(answer, sends=10, holds=True), FILE))
+                release = swap.begin(bucket, f"asset_{number}", stage)
+                published.add(release)
+                task.process.kill()
+                task.clean_up()
+            swap.let_go()
+            task = start("webserver", base=base, AWS_ENDPOINT_URL=proxy.url)
+            assert first_release(task) in published
+            for each in (task, spared):
+                serving(each, release, f"asset_{number}")
+            with probed(task):
+                assert not list((base / "releases").glob("*.tmp"))
+    proxy.close()
 
 
 def _assets(task: Task) -> frozenset[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Probe
 from tests.integration.release.support import CONTAINER_PYTHON, ROOT
 from tests.integration.runtime.conftest import Bucket, Task
 from tests.integration.runtime.outage import Line
@@ -152,17 +153,20 @@ def test_s3_outage_makes_a_task_stale_not_dead(bucket: Bucket, start: Start) -> 
     task = start("webserver", DAGSTER_STALE_SECONDS="5", AWS_ENDPOINT_URL=line.url)
     task.wait_release(release)
     wait_for("the UI", lambda: _assets(task, "main") == {"one"})
-    line.cut()
-    body = wait_for("stale", lambda: task.health()[1], until=lambda body: body["status"] == "stale")
-    assert "s3://" in wait_for("the reason", lambda: task.health()[1]["error"])
-    assert body["release"] == release
-    assert [task.health(f"/health{path}")[0] for path in ("", "/fresh", "/ready", "/live")] == [503, 503, 200, 200]
-    assert _assets(task, "main") == {"one"}, "it goes on serving"
-    location(bucket.tree, "main", "two")
-    second = bucket.publish()
-    line.mend()
-    task.wait_release(second)
-    wait_for("the release of the meantime in the UI", lambda: _assets(task, "main") == {"two"})
+    with Probe(task.ui, "main") as probe:
+        line.cut()
+        body = wait_for("stale", lambda: task.health()[1], until=lambda body: body["status"] == "stale")
+        assert "s3://" in wait_for("the reason", lambda: task.health()[1]["error"])
+        assert body["release"] == release
+        assert [task.health(f"/health{path}")[0] for path in ("", "/fresh", "/ready", "/live")] == [503, 503, 200, 200]
+        assert _assets(task, "main") == {"one"}, "it goes on serving"
+        location(bucket.tree, "main", "two")
+        second = bucket.publish()
+        line.mend()
+        task.wait_release(second)
+        wait_for("the release of the meantime in the UI", lambda: _assets(task, "main") == {"two"})
+    assert probe.asked > 0
+    assert probe.failures == []
     assert task.health()[0] == 200
     assert task.health()[1]["error"] is None
     line.cut()
