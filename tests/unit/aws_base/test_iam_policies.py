@@ -73,6 +73,7 @@ def test_task_role() -> None:
         ("s3:GetObject", f"{BUCKET}/data/*"),
         ("s3:PutObject", f"{BUCKET}/data/*"),
         ("s3:DeleteObject", f"{BUCKET}/data/*"),
+        ("secretsmanager:GetSecretValue", SETTINGS["secrets_manager_database_secret_arn"]),
     }
     (mount,) = [entry for entry in policy["Statement"] if entry["Sid"] == "MountTheAccessPoint"]
     assert mount["Condition"] == {
@@ -99,7 +100,20 @@ def test_task_role_can_be_extended() -> None:
     assert ("sns:Publish", "arn:aws:sns:eu-central-1:1:x") in allowed(policy)
 
 
-@pytest.mark.parametrize("user_secret", ["", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:lab/s3-user-y"])
+USER_SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:lab/s3-user-y"
+
+
+def test_tasks_may_read_what_was_injected_again_and_no_other_secret() -> None:
+    def read(**changes: Any) -> set[str]:
+        pairs = allowed(render("__iam_task_policy", **changes))
+        return {resource for action, resource in pairs if action.startswith("secretsmanager:")}
+
+    database = SETTINGS["secrets_manager_database_secret_arn"]
+    assert read() == {database}
+    assert read(secrets_manager_s3_user_secret_arn=USER_SECRET) == {database, USER_SECRET}
+
+
+@pytest.mark.parametrize("user_secret", ["", USER_SECRET])
 def test_execution_role(user_secret: str) -> None:
     policy = render("__iam_execution_policy", secrets_manager_s3_user_secret_arn=user_secret)
     secrets = {SETTINGS["secrets_manager_database_secret_arn"], user_secret} - {""}
@@ -136,9 +150,10 @@ def test_image_may_lie_in_another_private_repository(image: str, repository: str
     assert pulled == {SETTINGS["ecr_repository_arn"], repository} - {None}
 
 
-def test_secret_with_a_key_of_yours_can_be_decrypted_by_secrets_manager_only() -> None:
+@pytest.mark.parametrize("policy_of", ["__iam_execution_policy", "__iam_task_policy"])
+def test_secret_with_a_key_of_yours_can_be_decrypted_by_secrets_manager_only(policy_of: str) -> None:
     key = "arn:aws:kms:eu-central-1:123456789012:key/1"
-    policy = render("__iam_execution_policy", secrets_manager_kms_key_arns=[key])
+    policy = render(policy_of, secrets_manager_kms_key_arns=[key])
     (statement,) = [entry for entry in policy["Statement"] if "kms" in entry["Action"]]
     assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", [key])
     assert statement["Condition"] == {"StringEquals": {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}}
