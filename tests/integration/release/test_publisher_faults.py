@@ -217,14 +217,16 @@ def test_web_ui_while_publishers_die(
 ) -> None:
     """One task serves on through it all: not a request fails, and each whole release that comes is served."""
     shutil.copytree(blank_storage, tmp_path / "storage")
-    tree = write_tree(tmp_path / "tree", {"__init__.py": "", "main/__init__.py": DEFS.format(name="asset_0")})
+    files = {"__init__.py": "", "main/__init__.py": DEFS.format(name="asset_0"), "main/data.txt": ""}
+    tree = write_tree(tmp_path / "tree", files)
     bucket = Bucket(endpoint, tree)
     task = Task("webserver", bucket, tmp_path / "webserver", DAGSTER_POLL_SECONDS="0.2")
     try:
         release = bucket.publish()
         task.wait_release(release)
         with Probe(task.ui, "main") as probe:
-            for number, stage in enumerate(("during the files", "before the pointer", "before it deletes")):
+            # The last first: a note of somebody who has died is a reason not to remove one's own.
+            for number, stage in enumerate(reversed(STAGES)):
                 asset = f"asset_{number + 1}"
                 shutil.rmtree(tree / "main")
                 files = {f"main/data_{number}_{each}.txt": "" for each in range(4)}

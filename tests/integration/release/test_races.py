@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,19 @@ from local import services
 from local.settings import Settings, free_ports
 from module_utils.dag_manifest import Pointer, file_key, manifest_key, parse_manifest, parse_pointer
 from module_utils.dag_publish import NOTE_LIFETIME
+from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Probe
 from tests.integration.faults.proxy import POINTER, clock
 from tests.integration.release.gate import Gate, Hold
 from tests.integration.release.publisher import Publisher, publish_once
 from tests.integration.release.support import assert_whole_and_tidy, keys, write_tree
+from tests.integration.release.test_deploy_dags import DEFS
+from tests.integration.runtime.conftest import Task, blank_storage
+
+__all__ = ["blank_storage"]
 
 ROUNDS = 30
+ROUNDS_WITH_UI = 6
 MOST = 5
 """Publishers in every third round; the others have two."""
 
@@ -154,3 +162,65 @@ def test_many_rounds(bucket: tuple[Any, str], gate: Gate, publishers: list[Publi
             assert keys(s3, "releases/pending/", name) == []
     assert races > 0
     assert stored(s3, name) == pinned(s3, name, history(s3, name)), "what losers had uploaded is gone"
+
+
+@dataclass(frozen=True)
+class Raced:
+    """The bucket as ``Task`` wants it."""
+
+    endpoint: str
+    name: str
+
+
+@pytest.fixture
+def base(blank_storage: Path, tmp_path: Path) -> Path:
+    """A directory with a storage for a task."""
+    shutil.copytree(blank_storage, tmp_path / "storage")
+    return tmp_path
+
+
+def test_web_ui_while_publishers_race(
+    endpoint: str,
+    bucket: tuple[Any, str],
+    gate: Gate,
+    publishers: list[Publisher],
+    base: Path,
+) -> None:
+    """Not a request fails, and no task ever takes up what a loser had."""
+    s3, name = bucket
+    root = write_tree(base / "tree", {"__init__.py": "", "main/__init__.py": DEFS.format(name="first")})
+    publish_once(name, root, "first")
+    task = Task("webserver", Raced(endpoint, name), base / "webserver", DAGSTER_POLL_SECONDS="0.2")
+    try:
+        task.wait_release(history(s3, name)[-1].release)
+        wait_for("the first assets", lambda: shown(task), until={"first"}.__eq__)
+        with Probe(task.ui, "main") as probe:
+            for number in range(ROUNDS_WITH_UI):
+                racing = publishers[: MOST if number % 3 == 0 else 2]
+                with gate.holding(Hold("PUT", POINTER)) as hold:
+                    for publisher in racing:
+                        asset = f"asset_{number}_of_{publisher.author[-1]}"
+                        tree = shutil.copytree(root, base / asset)
+                        publisher.begin(write_tree(tree, {"main/__init__.py": DEFS.format(name=asset)}))
+                    hold.wait(len(racing))
+                    hold.open()
+                    results = [publisher.result() for publisher in racing]
+                winner = history(s3, name)[-1]
+                assert [result.get("release") for result in results if "error" not in result] == [winner.release]
+                task.wait_release(winner.release)
+                won = f"asset_{number}_of_{winner.author[-1]}"
+                wait_for(f"{won} in the UI", lambda: shown(task), until={won}.__eq__)
+        assert probe.asked > 0
+        assert probe.failures == []
+        taken = {state[which] for state in task.states() for which in ("release", "target")} - {None}
+        assert taken <= {pointer.release for pointer in history(s3, name)}
+    finally:
+        task.clean_up()
+
+
+def shown(task: Task) -> frozenset[str]:
+    """Return the assets that the web UI of a task shows."""
+    try:
+        return task.ui.assets("main")
+    except OSError:
+        return frozenset()
