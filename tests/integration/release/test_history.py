@@ -10,7 +10,7 @@ import pytest
 from module_utils.dag_history import describe, read_history
 from module_utils.dag_manifest import Manifest
 from tests.integration.release.support import create_bucket, keys, write_tree
-from tests.integration.release.test_deploy_dags import DEFS, deploy, endpoint, succeed
+from tests.integration.release.test_deploy_dags import DEFS, Agent, deploy, endpoint, succeed
 from tests.integration.release.test_rollback import Bench, bench
 
 __all__ = ["bench", "endpoint"]
@@ -78,9 +78,10 @@ def test_table_and_json_of_the_playbook(endpoint: str, tmp_path: Path) -> None:
     assert "Nothing was released yet" in succeed(endpoint, playbook=PLAYBOOK)
     root = write_tree(tmp_path / "tree", {"__init__.py": "", "sales/__init__.py": DEFS.format(name="revenue")})
     path = json.dumps({"dags_path": str(root), "dag_release_author": "Ada Lovelace of the Analytical Engine"})
-    succeed(endpoint, "-e", path, "-e", "dag_release_validate=false")
+    with Agent(endpoint, {"status": "serving", "release": "RELEASE"}) as agent:
+        succeed(endpoint, "-e", path, "-e", "dag_release_validate=false")
     write_tree(root, {"sales/__init__.py": DEFS.format(name="profit"), "sales/new.py": ""})
-    succeed(endpoint, "-e", path, "-e", "dag_release_validate=false")
+    succeed(endpoint, "-e", path, "-e", '{"dag_release_validate": false, "dag_release_wait": false}')
     shown = succeed(endpoint, playbook=PLAYBOOK)
     assert "changed=0" in shown
     heading, _, newest, oldest, *_ = shown[shown.index("when (UTC)") :].splitlines()
@@ -88,12 +89,14 @@ def test_table_and_json_of_the_playbook(endpoint: str, tmp_path: Path) -> None:
     assert "Ada Lovelace of…" in newest
     assert "+1 ~1 -0" in newest
     assert "current" in newest
+    assert agent.task[:8] not in newest
+    assert oldest.endswith(f"webserver {agent.task[:8]}"), "the task has not followed yet"
     assert "+2 ~0 -0" in oldest
     assert "+sales" in oldest
     text = succeed(endpoint, "-e", "dag_release_history_format=json", playbook=PLAYBOOK)
     told = json.loads(text[text.index("\n[") : text.index("\n]") + 2])
     assert told[0]["files"]["added"] == ["sales/new.py"]
-    assert told[0]["tasks"] == []
+    assert [entry["tasks"] for entry in told] == [[], [f"webserver {agent.task[:8]}"]]
 
 
 def test_without_a_bucket_and_with_a_tree(endpoint: str) -> None:

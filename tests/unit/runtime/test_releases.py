@@ -69,13 +69,26 @@ def test_wrong_content_is_refused_and_nothing_is_left(tmp_path: Path, content: b
     assert list(tmp_path.iterdir()) == []
 
 
-def test_release_damaged_on_disk_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["changed", "gone", "a directory", "/etc/passwd", "/the same content", "/nowhere"])
+def test_release_damaged_on_disk_is_made_again(tmp_path: Path, damage: str) -> None:
+    """A path stands for a symbolic link to it, which is none of a release's even where its target is right."""
     bucket = FakeBucket({"main/__init__.py": b"", "main/a.py": b"a = 1"})
     wanted = manifest({"main/a.py": b"a = 1"})
-    path = releases(tmp_path, bucket).fetch(wanted) / "dags/main/a.py"
-    path.chmod(0o644)
-    path.write_bytes(b"damaged")
-    releases(tmp_path, bucket).fetch(wanted)
+    path = releases(tmp_path / "releases", bucket).fetch(wanted) / "dags/main/a.py"
+    path.parent.chmod(0o755)
+    moved = path.rename(tmp_path / "the same content")
+    match damage:
+        case "changed":
+            path.write_bytes(b"damaged")
+        case "a directory":
+            path.mkdir()
+        case "/the same content":
+            path.symlink_to(moved)
+        case _ if damage.startswith("/"):
+            path.symlink_to(damage)
+    releases(tmp_path / "releases", bucket).fetch(wanted)
+    assert path.is_file()
+    assert not path.is_symlink()
     assert path.read_bytes() == b"a = 1"
 
 
