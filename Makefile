@@ -63,8 +63,8 @@ infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.ym
 
 ##@ Development
 .PHONY: test
-test: ## Run all: linters, type checker, unit, integration and end-to-end tests, Molecule
-	@local/bootstrap.sh controller local container test
+test: ## Run all: linters, type checker, policy scanner, unit, integration and end-to-end tests, Molecule
+	@local/bootstrap.sh controller local container test scan
 	@local/test.sh all
 
 .PHONY: lint
@@ -76,6 +76,11 @@ lint: ## Run the linters and the type checker
 soak: ## Run the long versions of tests: 200 swaps, thousands of interleavings (some 30 minutes)
 	@local/bootstrap.sh controller local container test
 	@SWAPS=200 HYPOTHESIS_PROFILE=soak .venv/test/bin/pytest -s --timeout 5000 \
+.PHONY: scan
+scan: ## Run the policy scanner on what is asked of AWS, the Dockerfile and all files (checkov)
+	@local/bootstrap.sh test scan
+	@local/test.sh scan
+
 	  tests/integration/runtime/test_swaps.py tests/unit/release/test_protocol.py
 
 .PHONY: molecule

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the checks in stages and stop at the first that fails. Stages: lint, pytest, molecule; "all" runs them all.
+# Run the checks in stages and stop at the first that fails. Stages: lint, scan, pytest, molecule; "all" runs them all.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -44,20 +44,25 @@ lint() {
   stage "shellcheck" shellcheck "${scripts[@]}"
 }
 
+# What checkov finds in the requests of each topology, the Dockerfile and all files; tests/scan/exceptions.yml.
+scan() { stage "checkov" python -m tests.scan; }
+
 # A file's tests stay together, for what they share. Three at a time on two cores: most of the time they wait.
 run_pytest() { stage "pytest" pytest -n 3 --dist loadfile --durations 15; }
 
 case ${1:-all} in
   lint) lint ;;
+  scan) scan ;;
   pytest) run_pytest ;;
   molecule) stage "molecule" molecule test ;;
   all)
     lint
+    scan
     run_pytest
     stage "molecule" molecule test
     ;;
   *)
-    echo "ERROR: '$1' is no stage. Choices: all lint pytest molecule, e.g. local/test.sh lint" >&2
+    echo "ERROR: '$1' is no stage. Choices: all lint scan pytest molecule, e.g. local/test.sh lint" >&2
     exit 2
     ;;
 esac
