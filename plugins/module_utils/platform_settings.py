@@ -323,8 +323,9 @@ def _certificate(value: Any) -> Iterator[Finding]:
 
 
 def _engine_version(value: Any) -> Iterator[Finding]:
-    if not isinstance(value, str) or not re.fullmatch(r"1[4-9](\.[0-9]+)?", value):
-        yield "it is not a version of PostgreSQL that this project knows.", 'a major version in quotes, "14" to "19".'
+    # Before 15, RDS takes connections without TLS unless a parameter group forbids it (rds.force_ssl).
+    if not isinstance(value, str) or not re.fullmatch(r"1[5-9](\.[0-9]+)?", value):
+        yield "it is not a version of PostgreSQL that this project knows.", 'a major version in quotes, "15" to "19".'
 
 
 SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {

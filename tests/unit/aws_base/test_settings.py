@@ -199,6 +199,7 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ),
         ("rds_instance_class", "t4g.micro", "not an RDS instance class", "db.t4g.micro"),
         ("rds_engine_version", 17, "not a version of PostgreSQL", "in quotes"),
+        ("rds_engine_version", "14", "not a version of PostgreSQL", '"15" to "19"'),
         ("rds_storage", 5, "would refuse it", "20 to 65536 GiB"),
         ("rds_max_storage", 30.5, "would refuse it", "20 to 65536 GiB"),
         ("rds_backup_days", 0, "would refuse it", "1 to 35 days"),
