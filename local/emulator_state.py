@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import moto.backends
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from moto.core.base_backend import BackendDict
 
 from local.settings import LocalError
@@ -44,6 +47,14 @@ def _new_function(module: str, code: bytes) -> types.FunctionType:
     return types.FunctionType(marshal.loads(code), vars(importlib.import_module(module)))  # noqa: S302 - see load()
 
 
+def _new_key(pem: bytes) -> Any:
+    return serialization.load_pem_private_key(pem, None)
+
+
+def _new_certificate(pem: bytes) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem)
+
+
 def _new_defaultdict(cls: type[defaultdict[Any, Any]]) -> defaultdict[Any, Any]:
     return defaultdict.__new__(cls)
 
@@ -58,7 +69,7 @@ class _Pickler(pickle.Pickler):
 
     Locks (ECR's, for one) become new, open ones. Functions without a name in their module (the factory in SSM's
     `defaultdict(lambda: ...)`) are stored as byte code. Subclasses of defaultdict with a constructor of their own
-    (SSM's, too) are restored without it.
+    (SSM's, too) are restored without it. Certificates (ACM's) and their keys are stored as PEM.
     """
 
     dispatch_table = copyreg.dispatch_table | {
@@ -69,6 +80,11 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType) and "<" in obj.__qualname__ and obj.__closure__ is None:
             return _new_function, (obj.__module__, marshal.dumps(obj.__code__))
+        if isinstance(obj, RSAPrivateKey):
+            form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            return _new_key, (obj.private_bytes(serialization.Encoding.PEM, *form),)
+        if isinstance(obj, x509.Certificate):
+            return _new_certificate, (obj.public_bytes(serialization.Encoding.PEM),)
         if isinstance(obj, defaultdict) and type(obj) is not defaultdict:
             state = (obj.default_factory, vars(obj))
             return _new_defaultdict, (type(obj),), state, None, iter(dict.items(obj)), _restore_defaultdict

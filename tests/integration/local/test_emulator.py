@@ -241,6 +241,7 @@ def test_account_outlives_the_emulator(settings: Settings, aws: Callable[[str], 
     # Every service that the platform or its tools ask is in the account from then on, and must not stop it being saved.
     aws("ssm").put_parameter(Name=name, Value="kept", Type="String")
     aws("elbv2").describe_load_balancers()
+    certificate = aws("acm").request_certificate(DomainName=f"{name}.example")["CertificateArn"]
     aws("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")
     aws("cloudwatch").describe_alarms()
     aws("sts").get_caller_identity()
@@ -271,6 +272,7 @@ def test_account_outlives_the_emulator(settings: Settings, aws: Callable[[str], 
     assert describe(aws("ecs"), name)["deployments"][0]["rolloutState"] == "COMPLETED"
     assert aws("ssm").get_parameter(Name=name)["Parameter"]["Value"] == "kept"
     assert aws("iam").get_role(RoleName=name)["Role"]["RoleName"] == name
+    assert "BEGIN CERTIFICATE" in aws("acm").get_certificate(CertificateArn=certificate)["Certificate"]
     assert aws("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
     # And it can be changed and saved on.
     aws("ecr").create_repository(repositoryName=f"{name}-after")
