@@ -1,8 +1,8 @@
-"""Writes down every AWS request of the Python processes that find this directory in PYTHONPATH.
+"""Writes down what the Python processes do that find this directory in PYTHONPATH.
 
-Each request becomes a line of JSON in the file that RECORD_AWS_REQUESTS names: service, operation and parameters as
-botocore is about to send them. Ansible's modules run in processes of their own, so that this is the one place where all
-of them come by.
+Each AWS request becomes a line of JSON in the file that RECORD_AWS_REQUESTS names: service, operation and parameters as
+botocore is about to send them. Each command that is run becomes one in the file that RECORD_COMMANDS names. Ansible's
+modules run in processes of their own, so that this is the one place where all of them come by.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,5 +32,18 @@ def _record(file: str) -> None:
     BaseClient._convert_to_request_dict = convert_to_request_dict  # type: ignore[attr-defined]
 
 
+def _record_commands(file: str) -> None:
+    arguments = {"subprocess.Popen": 1, "os.exec": 1, "os.posix_spawn": 1, "os.spawn": 2, "os.system": 0}
+
+    def note(event: str, details: tuple[Any, ...]) -> None:
+        if event in arguments:
+            with Path(file).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(details[arguments[event]], default=os.fsdecode) + "\n")
+
+    sys.addaudithook(note)
+
+
 if file := os.environ.get("RECORD_AWS_REQUESTS"):
     _record(file)
+if file := os.environ.get("RECORD_COMMANDS"):
+    _record_commands(file)
