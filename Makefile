@@ -72,15 +72,15 @@ lint: ## Run the linters and the type checker
 	@local/bootstrap.sh container test
 	@local/test.sh lint
 
-.PHONY: soak
-soak: ## Run the long versions of tests: 200 swaps, thousands of interleavings (some 30 minutes)
-	@local/bootstrap.sh controller local container test
-	@SWAPS=200 HYPOTHESIS_PROFILE=soak .venv/test/bin/pytest -s --timeout 5000 \
 .PHONY: scan
 scan: ## Run the policy scanner on what is asked of AWS, the Dockerfile and all files (checkov)
 	@local/bootstrap.sh test scan
 	@local/test.sh scan
 
+.PHONY: soak
+soak: ## Run the long versions of tests: 200 swaps, thousands of interleavings (some 30 minutes)
+	@local/bootstrap.sh controller local container test
+	@SWAPS=200 HYPOTHESIS_PROFILE=soak .venv/test/bin/pytest -s --timeout 5000 \
 	  tests/integration/runtime/test_swaps.py tests/unit/release/test_protocol.py
 
 .PHONY: molecule
