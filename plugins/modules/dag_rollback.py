@@ -5,8 +5,8 @@ DOCUMENTATION = r"""
 module: dag_rollback
 short_description: Make the platform's tasks serve an earlier release of DAG code again
 description:
-  - Publishes a release that the bucket still keeps, with the same guarantees as M(dag_release) gives. The pointer moves last,
-    and only if nobody else has moved it meanwhile.
+  - Publishes a release that the bucket still keeps, with the same guarantees as M(dag_release) gives. The pointer moves
+    last, and only if nobody else has moved it meanwhile.
   - The files that differ are copied from their old versions inside of S3; nothing is uploaded, no directory is needed.
   - A release whose file versions have expired is refused with the files' names, before anything changes.
   - Rolling back to the release that is served already changes nothing.
