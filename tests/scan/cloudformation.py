@@ -142,6 +142,10 @@ def template(calls: Iterable[Call]) -> dict[str, Any]:
             )
             found.update(ANOTHER_FORM.get(name, _same)(_properties(call)))
         elif name not in LEFT_OUT:
+            if name not in MAKING:
+                raise KeyError(
+                    f"{name} is in no table: add it to MAKING, COMPLETING or LEFT_OUT, tests/scan/cloudformation.py"
+                )
             add(MAKING[name], ANOTHER_FORM.get(name, _same)(_properties(call)))
         if name == "ec2:RunInstances":
             # Checks of the metadata service look at launch templates only, which hold the same parameters.
