@@ -120,10 +120,78 @@ def keep_newer_noncurrent_versions() -> None:
     S3Response.get_bucket_lifecycle = get_bucket_lifecycle
 
 
+def move_labels_of_secret_versions() -> None:
+    """Attach each label to one version of a secret, and return the version that is AWSCURRENT unless another is wanted.
+
+    Defect: after UpdateSecretVersionStage has moved AWSCURRENT, GetSecretValue goes on returning the version that had
+    it before, and PutSecretValue leaves it with two. PutSecretValue replaces the value of a version that is AWSPENDING.
+    AWS: a label is attached to one version at a time; without a version, GetSecretValue returns AWSCURRENT; the value
+    of a version never changes, PutSecretValue answers ResourceExistsException (AWS Secrets Manager API Reference).
+    """
+    from moto.secretsmanager.exceptions import ResourceExistsException
+    from moto.secretsmanager.models import SecretsManagerBackend
+
+    update, check = (
+        SecretsManagerBackend.update_secret_version_stage,
+        SecretsManagerBackend._check_with_existing_secrets_and_versions,
+    )
+
+    @functools.wraps(update)
+    def update_secret_version_stage(self: Any, secret_id: str, version_stage: str, *others: Any, **named: Any) -> Any:
+        answer = update(self, secret_id, version_stage, *others, **named)
+        secret = self.secrets[secret_id]
+        for version_id, version in secret.versions.items():
+            version["version_stages"] = list(dict.fromkeys(version["version_stages"]))
+            if "AWSCURRENT" in version["version_stages"]:
+                secret.set_default_version_id(version_id)
+        return answer
+
+    @functools.wraps(check)
+    def _check_with_existing_secrets_and_versions(  # noqa: PLR0917 - moto's signature
+        self: Any, name: str, token: str | None, text: str | None, binary: str | None, on_create: bool = False
+    ) -> Any:
+        found = self.secrets[name].versions.get(token) if name in self.secrets else None
+        if found and "secret_string" in found and found["secret_string"] != text:
+            raise ResourceExistsException(f"The version {token} of the secret {name} has another value already.")
+        return check(self, name, token, text, binary, on_create)
+
+    SecretsManagerBackend.update_secret_version_stage = update_secret_version_stage
+    SecretsManagerBackend._check_with_existing_secrets_and_versions = _check_with_existing_secrets_and_versions
+
+
+def refuse_revoked_keys() -> None:
+    """Refuse access keys of IAM users that are inactive or were deleted.
+
+    Defect: moto accepts every key as long as it does not enforce policies, and an inactive one even then.
+    AWS: neither is accepted; S3 answers InvalidAccessKeyId, most others InvalidClientTokenId.
+    """
+    from moto.core.authorization import ActionAuthenticatorMixin
+    from moto.iam.models import iam_backends
+
+    original = ActionAuthenticatorMixin._authenticate_and_authorize_action
+
+    @functools.wraps(original)
+    def authenticate(self: Any, iam_request_cls: Any, *others: Any, **named: Any) -> None:
+        scope = self.headers.get("Authorization", "").partition("Credential=")[2].split("/")
+        # Keys of users begin like this; those of roles, and the names that clients of the emulator use, do not.
+        if scope[0].startswith("AKIA"):
+            users = iam_backends[self.current_account]["aws"].users.values()
+            keys = [key for user in users for key in user.access_keys if key.access_key_id == scope[0]]
+            if not any(key.status == "Active" for key in keys):
+                request = iam_request_cls.__new__(iam_request_cls)
+                request._data, request._service = self.data, scope[3]
+                request._raise_invalid_access_key("InvalidId")
+        original(self, iam_request_cls, *others, **named)
+
+    ActionAuthenticatorMixin._authenticate_and_authorize_action = authenticate
+
+
 FIXES: tuple[Callable[[], None], ...] = (
     honour_secure_transport_in_bucket_policies,
     make_conditional_writes_atomic,
     keep_newer_noncurrent_versions,
+    move_labels_of_secret_versions,
+    refuse_revoked_keys,
 )
 
 

@@ -55,7 +55,7 @@ def ensure_database(rds: Any, secrets: Any, spec: DatabaseSpec, plan: Plan) -> t
     While it is not there, and `plan` does not wait, the address is `PENDING_ENDPOINT`.
     """
     _ensure_subnet_group(rds, spec, plan)
-    found = _instance(rds, spec.platform)
+    found = find_instance(rds, spec.platform)
     if found is None:
         plan.create("rds-instance", spec.platform, _settings(spec), lambda: _create(rds, secrets, spec))
     else:
@@ -89,7 +89,7 @@ def check_adopted_database(rds: Any, ec2: Any, secrets: Any, spec: AdoptedDataba
             f"rds_existing_instance is {name!r}, which is what the platform calls an instance of its own, and would "
             'remove again. Set it to the identifier of another instance, or to "" to have one made.'
         )
-    found = _instance(rds, name)
+    found = find_instance(rds, name)
     if found is None:
         raise Refusal(
             f"There is no RDS instance {name!r} in this account and region. Set rds_existing_instance to one of yours "
@@ -142,7 +142,7 @@ def _refuse_closed_groups(ec2: Any, found: Mapping[str, Any], spec: AdoptedDatab
 
 def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str) -> None:
     """Remove the instance and its subnet group. A non-empty `final_snapshot` names a snapshot to take first."""
-    found = _instance(rds, platform)
+    found = find_instance(rds, platform)
     if found is not None:
         refuse_foreign("RDS instance", platform, platform, tag_dict(found.get("TagList")), "name_prefix")
         if found.get("DeletionProtection"):
@@ -165,7 +165,7 @@ def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str)
                 rds.delete_db_instance(DBInstanceIdentifier=platform, **how)
             wait_until(
                 f"the RDS instance {platform!r} to be deleted",
-                lambda: _instance(rds, platform) is None,
+                lambda: find_instance(rds, platform) is None,
                 seconds=CREATE_SECONDS,
                 interval=10,
             )
@@ -328,7 +328,7 @@ def _endpoint(rds: Any, name: str, plan: Plan) -> tuple[str, int]:
     endpoint: dict[str, Any] = {}
 
     def ready() -> bool:
-        found = _instance(rds, name)
+        found = find_instance(rds, name)
         if found is None:
             raise Refusal(f"The RDS instance {name!r} disappeared while it was waited for. Run this playbook again.")
         if found["DBInstanceStatus"] in ("failed", "incompatible-network", "incompatible-parameters", "storage-full"):
@@ -349,7 +349,8 @@ def _endpoint(rds: Any, name: str, plan: Plan) -> tuple[str, int]:
     return str(endpoint.get("Address", PENDING_ENDPOINT)), int(endpoint.get("Port", 5432))
 
 
-def _instance(rds: Any, name: str) -> dict[str, Any] | None:
+def find_instance(rds: Any, name: str) -> dict[str, Any] | None:
+    """Return the instance as RDS describes it, or None if there is none of that name."""
     try:
         return dict(rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0])
     except Exception as error:

@@ -8,8 +8,13 @@ from functools import partial
 from typing import Any
 
 from .aws_plan import Plan, Refusal, error_code, platform_tags, refuse_foreign, tag_dict, tag_list
+from .aws_secrets import CURRENT, read_value
 
 POLICY_NAME = "dagster"
+KEY_KIND = "iam-access-key"
+KEY_ID, SECRET_KEY = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+"""Fields of the secret that holds an access key; ECS injects them as variables of the same names."""
+
 Document = Mapping[str, Any]
 
 
@@ -166,32 +171,48 @@ def ensure_access_key(iam: Any, secrets: Any, user: str, secret_id: str, plan: P
 
     The key goes from IAM to Secrets Manager in this process and is returned to nobody.
     """
-    kind = "iam-access-key"
-    keys: list[dict[str, Any]] = []
-    if _get(lambda: iam.get_user(UserName=user)["User"]) is not None:
-        keys = _all(iam, "list_access_keys", "AccessKeyMetadata", UserName=user)
-    stored = _stored_key(secrets, secret_id)
-    if any(key["AccessKeyId"] == stored and key["Status"] == "Active" for key in keys):
+    keys = access_keys(iam, user) or {}
+    stored = stored_key(secrets, secret_id)
+    if keys.get(stored or "") == "Active":
         return
     # A key that no secret holds is of no use to anybody: left by an interrupted run, or its secret was overwritten.
     for key in keys:
-        plan.remove(
-            kind,
-            user,
-            {"id": key["AccessKeyId"]},
-            partial(iam.delete_access_key, UserName=user, AccessKeyId=key["AccessKeyId"]),
-        )
+        remove_access_key(iam, user, key, plan)
+    create_access_key(iam, secrets, user, secret_id, plan)
+
+
+def refuse_foreign_user(iam: Any, platform: str, name: str) -> None:
+    """Raise `Refusal` if the user was not made for this platform."""
+    tags = tag_dict(_all(iam, "list_user_tags", "Tags", UserName=name))
+    refuse_foreign("IAM user", name, platform, tags, "name_prefix")
+
+
+def access_keys(iam: Any, user: str) -> dict[str, str] | None:
+    """Return the status, Active or Inactive, of each access key of the user by its id; None if there is no user."""
+    if _get(lambda: iam.get_user(UserName=user)["User"]) is None:
+        return None
+    found = _all(iam, "list_access_keys", "AccessKeyMetadata", UserName=user)
+    return {str(key["AccessKeyId"]): str(key["Status"]) for key in found}
+
+
+def create_access_key(iam: Any, secrets: Any, user: str, secret_id: str, plan: Plan) -> str:
+    """Make an access key, store it in the secret as its current version, and return its id."""
 
     def create() -> str:
         made = iam.create_access_key(UserName=user)["AccessKey"]
         value = {
-            "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+            KEY_ID: made["AccessKeyId"],
+            SECRET_KEY: made["SecretAccessKey"],
         }
         secrets.put_secret_value(SecretId=secret_id, SecretString=json.dumps(value))
         return str(made["AccessKeyId"])
 
-    plan.create(kind, user, {"secret": secret_id}, create)
+    return plan.create(KEY_KIND, user, {"secret": secret_id}, create)
+
+
+def remove_access_key(iam: Any, user: str, key: str, plan: Plan) -> None:
+    """Delete an access key."""
+    plan.remove(KEY_KIND, user, {"id": key}, partial(iam.delete_access_key, UserName=user, AccessKeyId=key))
 
 
 def remove_user(iam: Any, platform: str, name: str, plan: Plan) -> None:
@@ -199,8 +220,7 @@ def remove_user(iam: Any, platform: str, name: str, plan: Plan) -> None:
     found = _get(lambda: iam.get_user(UserName=name)["User"])
     if found is None:
         return
-    tags = tag_dict(_all(iam, "list_user_tags", "Tags", UserName=name))
-    refuse_foreign("IAM user", name, platform, tags, "name_prefix")
+    refuse_foreign_user(iam, platform, name)
 
     def remove() -> None:
         for key in _all(iam, "list_access_keys", "AccessKeyMetadata", UserName=name):
@@ -214,12 +234,11 @@ def remove_user(iam: Any, platform: str, name: str, plan: Plan) -> None:
     plan.remove("iam-user", name, {"arn": found["Arn"]}, remove)
 
 
-def _stored_key(secrets: Any, secret_id: str) -> str | None:
-    """Return the id (not the key) that the secret holds, or None."""
+def stored_key(secrets: Any, secret_id: str, stage: str = CURRENT) -> str | None:
+    """Return the id (not the key) that the secret's version with the label `stage` holds, or None."""
     try:
-        value = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
-        return str(value["AWS_ACCESS_KEY_ID"])
-    except (KeyError, TypeError, ValueError):
+        return str(read_value(secrets, secret_id, stage)[KEY_ID])
+    except KeyError:
         return None
     except Exception as error:
         if error_code(error) == "ResourceNotFoundException":

@@ -18,13 +18,18 @@ PASSWORD_ALPHABET = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 32
 NAME_SECONDS = 120
 
+CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
+"""Labels of a secret's versions; AWS Secrets Manager user guide, "Secret versions"."""
+
 
 def database_credentials(username: str) -> dict[str, str]:
     """Return the user name and a new random password."""
-    return {
-        "username": username,
-        "password": "".join(secrets.choice(PASSWORD_ALPHABET) for _ in range(PASSWORD_LENGTH)),
-    }
+    return {"username": username, "password": new_password()}
+
+
+def new_password() -> str:
+    """Return a random password."""
+    return "".join(secrets.choice(PASSWORD_ALPHABET) for _ in range(PASSWORD_LENGTH))
 
 
 def ensure_secret(
@@ -42,7 +47,7 @@ def ensure_secret(
     Args:
         generate: returns the first value; None leaves the new secret without one, for somebody else to fill.
     """
-    found = _describe(client, name)
+    found = describe_secret(client, name)
     if found is None:
         value = {"SecretString": json.dumps(generate())} if generate and not plan.check_mode else {}
         return plan.create(
@@ -101,7 +106,7 @@ def ensure_secret(
 
 def remove_secret(client: Any, platform: str, name: str, plan: Plan, *, recovery_days: int) -> None:
     """Delete the secret: at once if `recovery_days` is 0, else restorable for that many days (7 to 30)."""
-    found = _describe(client, name)
+    found = describe_secret(client, name)
     if found is None or "DeletedDate" in found:
         return
     refuse_foreign("Secret", name, platform, tag_dict(found.get("Tags")), "name_prefix")
@@ -122,7 +127,7 @@ def find_adopted_secret(client: Any, kms: Callable[[], Any], name: str) -> tuple
     Args:
         kms: returns a client of KMS; called only if there is such a key, whose name may be an id or an alias.
     """
-    found = _describe(client, name)
+    found = describe_secret(client, name)
     if found is None or "DeletedDate" in found:
         state = "is scheduled for deletion" if found else "does not exist in this account and region"
         raise Refusal(
@@ -137,14 +142,19 @@ def find_adopted_secret(client: Any, kms: Callable[[], Any], name: str) -> tuple
     return str(found["ARN"]), key
 
 
-def read_fields(client: Any, secret_id: str, fields: tuple[str, ...]) -> dict[str, str]:
-    """Return the named fields of a JSON secret. Messages name fields, never values."""
+def read_value(client: Any, secret_id: str, stage: str = CURRENT) -> dict[str, Any]:
+    """Return the JSON object in the version of a secret that has the label `stage`; an empty one if it holds none."""
     try:
-        text = client.get_secret_value(SecretId=secret_id)["SecretString"]
-        value = json.loads(text)
+        value = json.loads(client.get_secret_value(SecretId=secret_id, VersionStage=stage)["SecretString"])
     except ValueError:
-        value = None
-    missing = [name for name in fields if not isinstance(value, dict) or not value.get(name)]
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_fields(client: Any, secret_id: str, fields: tuple[str, ...], stage: str = CURRENT) -> dict[str, str]:
+    """Return the named fields of a JSON secret. Messages name fields, never values."""
+    value = read_value(client, secret_id, stage)
+    missing = [name for name in fields if not value.get(name)]
     if missing:
         raise Refusal(
             f"The secret {secret_id!r} should be a JSON object with {', '.join(fields)}, but lacks "
@@ -154,7 +164,8 @@ def read_fields(client: Any, secret_id: str, fields: tuple[str, ...]) -> dict[st
     return {name: str(value[name]) for name in fields}
 
 
-def _describe(client: Any, name: str) -> dict[str, Any] | None:
+def describe_secret(client: Any, name: str) -> dict[str, Any] | None:
+    """Return the secret as Secrets Manager describes it, without its value, or None if there is none."""
     try:
         return dict(client.describe_secret(SecretId=name))
     except Exception as error:

@@ -171,3 +171,86 @@ def test_moto_drops_newer_noncurrent_versions() -> None:
 def test_fix_keeps_newer_noncurrent_versions() -> None:
     with moto("patched") as s3:
         assert expiration(s3) == {"NoncurrentDays": 30, "NewerNoncurrentVersions": 40}
+
+
+def client(s3: Any, service: str, keys: tuple[str, str] = ("test", "test")) -> Any:
+    """Return a client of a service of the same server."""
+    session: Any = boto3
+    return session.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=s3.meta.endpoint_url,
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        config=Config(retries={"max_attempts": 0}),
+    )
+
+
+def labelled(s3: Any) -> tuple[Any, str]:
+    """Return a client and the id of a secret's second version, to which AWSCURRENT has been moved."""
+    secrets = client(s3, "secretsmanager")
+    first = secrets.create_secret(Name="lab", SecretString="first")["VersionId"]
+    second = secrets.put_secret_value(SecretId="lab", SecretString="second", VersionStages=["AWSPENDING"])["VersionId"]
+    secrets.update_secret_version_stage(
+        SecretId="lab", VersionStage="AWSCURRENT", MoveToVersionId=second, RemoveFromVersionId=first
+    )
+    return secrets, second
+
+
+def test_moto_does_not_know_which_version_of_a_secret_is_current() -> None:
+    with moto() as s3:
+        secrets, second = labelled(s3)
+        assert secrets.get_secret_value(SecretId="lab")["SecretString"] == "first"
+        secrets.put_secret_value(SecretId="lab", SecretString="third")
+        attached = secrets.describe_secret(SecretId="lab")["VersionIdsToStages"].values()
+        assert sum("AWSCURRENT" in labels for labels in attached) == 2
+        secrets.put_secret_value(
+            SecretId="lab", SecretString="other", ClientRequestToken=second, VersionStages=["AWSPENDING"]
+        )
+        assert secrets.get_secret_value(SecretId="lab", VersionId=second)["SecretString"] == "other"
+
+
+def test_fix_knows_which_version_of_a_secret_is_current() -> None:
+    with moto("patched") as s3:
+        secrets, second = labelled(s3)
+        assert secrets.get_secret_value(SecretId="lab")["SecretString"] == "second"
+        with pytest.raises(ClientError) as error:
+            secrets.put_secret_value(
+                SecretId="lab", SecretString="other", ClientRequestToken=second, VersionStages=["AWSPENDING"]
+            )
+        assert code(error.value) == "ResourceExistsException"
+        third = secrets.put_secret_value(SecretId="lab", SecretString="third")["VersionId"]
+        attached = secrets.describe_secret(SecretId="lab")["VersionIdsToStages"]
+        assert {version for version, labels in attached.items() if "AWSCURRENT" in labels} == {third}
+
+
+def answers_to_revoked_keys(s3: Any) -> list[str]:
+    """Return how S3 answers to the key of a user: as long as it is active, when it is not, and when it is deleted."""
+    iam = client(s3, "iam")
+    iam.create_user(UserName="lab")
+    key = iam.create_access_key(UserName="lab")["AccessKey"]
+    theirs = client(s3, "s3", (key["AccessKeyId"], key["SecretAccessKey"]))
+    names = {"UserName": "lab", "AccessKeyId": key["AccessKeyId"]}
+
+    def answer() -> str:
+        try:
+            theirs.put_object(Bucket=BUCKET, Key="a", Body=b"")
+        except ClientError as error:
+            return code(error)
+        return "stored"
+
+    answers = [answer()]
+    iam.update_access_key(**names, Status="Inactive")
+    answers.append(answer())
+    iam.delete_access_key(**names)
+    return [*answers, answer()]
+
+
+def test_moto_accepts_revoked_keys() -> None:
+    with moto() as s3:
+        assert answers_to_revoked_keys(s3) == ["stored", "stored", "stored"]
+
+
+def test_fix_refuses_revoked_keys() -> None:
+    with moto("patched") as s3:
+        assert answers_to_revoked_keys(s3) == ["stored", "InvalidAccessKeyId", "InvalidAccessKeyId"]
