@@ -57,6 +57,10 @@ dags-history: env-controller ## Who released what when, what it changed, which t
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
 	@$(ANSIBLE) site.yml $(ARGS)
 
+.PHONY: rotate-credentials
+rotate-credentials: env-controller ## New database password and S3 keys, without an outage (playbooks/rotate_credentials.yml)
+	@$(ANSIBLE) playbooks/rotate_credentials.yml $(ARGS)
+
 .PHONY: infra-destroy
 infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.yml)
 	@$(ANSIBLE) playbooks/destroy.yml $(ARGS)
@@ -100,7 +104,7 @@ lock: ## Lock all dependencies anew, newest versions that fit
 .PHONY: help
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nPorts and state directory: DAGSTER_LOCAL_UI_PORT (3000), DAGSTER_LOCAL_AWS_PORT (4566),\n'
 	@printf 'DAGSTER_LOCAL_POSTGRES_PORT (54320), DAGSTER_LOCAL_STATE (.local). Inventories: %s\n' "$(INVENTORIES)"
 

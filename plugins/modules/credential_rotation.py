@@ -10,7 +10,7 @@ description:
   - Gives the database of the platform a new password and the IAM user that reads the bucket a new access key. Nothing
     is restarted; tasks find the new ones in the secrets as soon as the old ones are refused.
   - How far it has come is written in AWS only, in the labels of the secrets' versions and in the user's keys. A run
-    that finds what an earlier one has begun and not finished finishes that; otherwise every run changes both.
+    that finds what an earlier one has begun and not finished goes on with that; otherwise every run changes both.
   - New values are made inside this module or by IAM, go to Secrets Manager and RDS, and are shown to nobody.
   - If tasks do not take the new key in time, the old one is made active again and the module fails.
   - M(amazon.aws.rds_instance) takes the password as an argument, M(amazon.aws.iam_access_key) returns the key.
@@ -70,7 +70,7 @@ rotated:
   returned: always
   type: list
   elements: str
-finished:
+resumed:
   description: That of it which an earlier run had begun.
   returned: always
   type: list
@@ -117,7 +117,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
             caller=partial(caller, module),
             tasks=task_states(module.client("ecs"), module.client("logs"), arguments["cluster"], arguments["services"]),
         )
-    rotated, finished = [], []
+    rotated, resumed = [], []
     try:
         # The password comes first. Where an earlier run has come to the keys, it has been changed by that.
         if arguments["database_secret"] and not (keys and keys.under_way()):
@@ -125,16 +125,16 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
                 module.client("rds"), secrets, platform, arguments["database_secret"], plan, seconds=seconds
             )
             rotated.append("password")
-            finished.extend(["password"] if begun else [])
+            resumed.extend(["password"] if begun else [])
         if keys:
             begun = keys.rotate(plan, seconds=seconds)
             rotated.append("keys")
-            finished.extend(["keys"] if begun else [])
+            resumed.extend(["keys"] if begun else [])
     except NothingThereError as missing:
         if not plan.check_mode:
             raise
         module.warn(f"Nothing would be changed: {missing}")
-    return {"rotated": rotated, "finished": finished}
+    return {"rotated": rotated, "resumed": resumed}
 
 
 def main() -> None:
