@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 
-from tests.e2e.dagster_client import wait_for
-from tests.integration.faults.proxy import Answer
-from tests.integration.tree.conftest import Rig, Served
+import pytest
 
+from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Probe
+from tests.integration.faults.proxy import Answer
+from tests.integration.release.gate import Gate, Hold
+from tests.integration.release.support import ROOT, aws_environment
+from tests.integration.tree.conftest import Rig, Served, Tree
+
+AWS = ROOT / ".venv/bench/bin/aws"
 NewRig = Callable[..., Rig]
 LISTING = r"^/[^/]+/?$"
 """Path of a request that lists a bucket."""
@@ -50,6 +59,63 @@ def test_tree_comes_changes_and_goes(new_rig: NewRig) -> None:
     assert (task.health()[0], body["release"]) == (200, second)
     assert task.ui.assets("main") == {"another"}
     assert not any("releases/current" in request.path for request in rig.proxy.requests)
+
+
+def begin_aws_sync(tree: Tree, endpoint: str) -> subprocess.Popen[str]:
+    """Start the command that teams run."""
+    return subprocess.Popen(
+        [AWS, "s3", "sync", tree.tree, f"s3://{tree.name}/dags/", "--delete", "--no-progress"],
+        env=aws_environment(endpoint) | {"PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def aws_sync(tree: Tree) -> str:
+    """Run that command and return the id that the tree has."""
+    with begin_aws_sync(tree, tree.endpoint) as client:
+        output, _ = client.communicate()
+    assert client.returncode == 0, output
+    return tree.release()
+
+
+@pytest.mark.skipif(not AWS.exists(), reason="there is no AWS CLI: local/bootstrap.sh bench")
+def test_aws_cli(new_rig: NewRig) -> None:
+    """`aws s3 sync --delete` itself: a first tree, an edit with a package that goes, one that is killed half-way."""
+    rig = new_rig()
+    tree = rig.tree
+    tree.write("main", "one")
+    tree.write("extra", "more")
+    first = aws_sync(tree)
+    task = rig.start("webserver")
+    task.wait_release(first)
+    wait_for("both locations", lambda: set(task.ui.locations()), until=lambda found: found == {"main", "extra"})
+    wait_for("the assets", lambda: task.ui.assets("main"), until=lambda found: found == {"one"})
+    with Probe(task.ui, "main") as probe:
+        tree.write("main", "another")
+        shutil.rmtree(tree.tree / "extra")
+        second = aws_sync(tree)
+        task.wait_release(second)
+        wait_for("the location to go", lambda: set(task.ui.locations()), until=lambda found: found == {"main"})
+
+        (tree.tree / "main/helper.py").write_text("VALUE = 1\n", encoding="utf-8")
+        tree.write("main", "complete", extra="from .helper import VALUE")
+        with contextlib.closing(Gate(tree.endpoint)) as gate, gate.holding(Hold("PUT", "helper")) as hold:
+            client = begin_aws_sync(tree, gate.url)
+            hold.wait()
+            wait_for("the other file", lambda: [r for r in gate.requests if r.path.endswith("main/__init__.py")])
+            client.kill()
+            client.communicate()
+        body = wait_for("the refusal", lambda: task.health()[1], until=lambda body: body["status"] == "rejected")
+        assert (task.health()[0], body["release"]) == (200, second)
+        assert "No module named 'dags.main.helper'" in body["error"]
+        assert task.ui.assets("main") == {"another"}
+        task.wait_release(aws_sync(tree))
+        wait_for("the assets", lambda: task.ui.assets("main"), until=lambda found: found == {"complete"})
+    assert probe.asked > 0
+    assert probe.failures == []
 
 
 def test_half_of_an_upload_that_does_not_import_never_goes_live(served: Served) -> None:
