@@ -68,7 +68,7 @@ infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.ym
 ##@ Development
 .PHONY: test
 test: ## Run all: linters, type checker, policy scanner, unit, integration and end-to-end tests, Molecule
-	@local/bootstrap.sh controller local container test scan
+	@local/bootstrap.sh controller local container test scan bench
 	@local/test.sh all
 
 .PHONY: lint
