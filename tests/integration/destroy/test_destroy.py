@@ -50,7 +50,8 @@ def kill_at(aws: Emulator, task: str, *command: str) -> None:
     else:
         raise AssertionError(f"{task} did not begin: {process.wait()}")
     # Ansible gives modules a session of their own; they would go on.
-    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+    playbook = psutil.Process(process.pid)
+    for each in [*playbook.children(recursive=True), playbook]:
         each.kill()
     process.wait()
 
