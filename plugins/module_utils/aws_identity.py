@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -124,7 +124,7 @@ def ensure_user(iam: Any, platform: str, name: str, plan: Plan, *, policy: Docum
     kind = "iam-user"
     all_tags = platform_tags(platform, name, tags)
     found = _get(lambda: iam.get_user(UserName=name)["User"])
-    current: dict[str, Any] = {"policies": {}, "attached": []}
+    current: dict[str, Any] = {"policies": {}, "attached": [], "groups": [], "console_password": False}
     if found is None:
         plan.create(
             kind,
@@ -151,6 +151,8 @@ def ensure_user(iam: Any, platform: str, name: str, plan: Plan, *, policy: Docum
                 attached["PolicyArn"]
                 for attached in _all(iam, "list_attached_user_policies", "AttachedPolicies", UserName=name)
             ],
+            "groups": _groups(iam, name),
+            "console_password": _has_console_password(iam, name),
         }
 
     def write(changed: Mapping[str, Any]) -> None:
@@ -162,8 +164,13 @@ def ensure_user(iam: Any, platform: str, name: str, plan: Plan, *, policy: Docum
         if "attached" in changed:
             for attached in current["attached"]:
                 iam.detach_user_policy(UserName=name, PolicyArn=attached)
+        if "groups" in changed:
+            _leave_groups(iam, name, current["groups"])
+        if "console_password" in changed:
+            iam.delete_login_profile(UserName=name)
 
-    plan.update_if_different(kind, name, current, {"policies": {POLICY_NAME: policy}, "attached": []}, write)
+    wanted = {"policies": {POLICY_NAME: policy}, "attached": [], "groups": [], "console_password": False}
+    plan.update_if_different(kind, name, current, wanted, write)
 
 
 def ensure_access_key(iam: Any, secrets: Any, user: str, secret_id: str, plan: Plan) -> None:
@@ -229,6 +236,9 @@ def remove_user(iam: Any, platform: str, name: str, plan: Plan) -> None:
             iam.delete_user_policy(UserName=name, PolicyName=policy_name)
         for attached in _all(iam, "list_attached_user_policies", "AttachedPolicies", UserName=name):
             iam.detach_user_policy(UserName=name, PolicyArn=attached["PolicyArn"])
+        _leave_groups(iam, name, _groups(iam, name))
+        if _has_console_password(iam, name):
+            iam.delete_login_profile(UserName=name)
         iam.delete_user(UserName=name)
 
     plan.remove("iam-user", name, {"arn": found["Arn"]}, remove)
@@ -249,6 +259,19 @@ def stored_key(secrets: Any, secret_id: str, stage: str = CURRENT) -> str | None
                 "`ansible-playbook site.yml --tags preflight,secrets_manager,iam`."
             ) from error
         raise
+
+
+def _groups(iam: Any, user: str) -> list[str]:
+    return [str(group["GroupName"]) for group in _all(iam, "list_groups_for_user", "Groups", UserName=user)]
+
+
+def _leave_groups(iam: Any, user: str, groups: Iterable[str]) -> None:
+    for group in groups:
+        iam.remove_user_from_group(UserName=user, GroupName=group)
+
+
+def _has_console_password(iam: Any, user: str) -> bool:
+    return _get(lambda: iam.get_login_profile(UserName=user)["LoginProfile"]) is not None
 
 
 def _get(call: Any) -> dict[str, Any] | None:
