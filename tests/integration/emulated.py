@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
@@ -126,7 +126,7 @@ class Emulator:
             try:
                 output, errors = process.communicate(timeout=300)
             except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill(process)
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
@@ -170,6 +170,17 @@ def emulator(state: Path, *, wrap: str = "") -> Iterator[Emulator]:
             yield Emulator(int(match[1]), state)
         finally:
             process.terminate()
+
+
+def kill(playbook: subprocess.Popen[str]) -> None:
+    """Kill all of a playbook, without a chance to clean up; one that has ended is left alone."""
+    if playbook.poll() is None:
+        process = psutil.Process(playbook.pid)
+        # Ansible gives modules a session of their own; they would go on.
+        for each in [*process.children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+    playbook.wait()
 
 
 def recap(result: Result) -> dict[str, int]:

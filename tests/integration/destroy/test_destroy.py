@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterator
 from types import ModuleType
 
-import psutil
 import pytest
 
-from tests.integration.emulated import ROOT, Emulator, emulator, recap
+from tests.integration.emulated import ROOT, Emulator, emulator, kill, recap
 from tests.integration.topologies.inventories import arguments
 
 BUCKET = "dagster-local-dags-123456789012"
@@ -49,11 +48,7 @@ def kill_at(aws: Emulator, task: str, *command: str) -> None:
             break
     else:
         raise AssertionError(f"{task} did not begin: {process.wait()}")
-    # Ansible gives modules a session of their own; they would go on.
-    playbook = psutil.Process(process.pid)
-    for each in [*playbook.children(recursive=True), playbook]:
-        each.kill()
-    process.wait()
+    kill(process)
 
 
 @pytest.mark.parametrize("topology", ["adopted", "vpc_endpoints", "public_ui"])
