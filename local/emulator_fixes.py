@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from local import emulator_iam
+
 
 def honour_secure_transport_in_bucket_policies() -> None:
     """Make bucket policies tell requests over TLS from others.
@@ -120,6 +122,114 @@ def keep_newer_noncurrent_versions() -> None:
     S3Response.get_bucket_lifecycle = get_bucket_lifecycle
 
 
+def keep_tags_of_scalable_targets() -> None:
+    """Keep the tags of scalable targets, and answer the requests about them.
+
+    Defect: moto drops Tags of RegisterScalableTarget, and knows neither ListTagsForResource nor TagResource.
+    AWS: they are set when the target is new, kept, and returned (Application Auto Scaling API Reference).
+    """
+    from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+
+    register = ApplicationAutoScalingResponse.register_scalable_target
+
+    @functools.wraps(register)
+    def register_scalable_target(self: Any) -> str:
+        answer: str = register(self)
+        target = _scalable_target(self, json.loads(answer)["ScalableTargetARN"])
+        if not hasattr(target, "tags"):
+            target.tags = dict(self._get_param("Tags") or {})
+        return answer
+
+    def list_tags_for_resource(self: Any) -> str:
+        target = _scalable_target(self, self._get_param("ResourceARN"))
+        return json.dumps({"Tags": getattr(target, "tags", {})})
+
+    def tag_resource(self: Any) -> str:
+        target = _scalable_target(self, self._get_param("ResourceARN"))
+        target.tags = {**getattr(target, "tags", {}), **self._get_param("Tags")}
+        return json.dumps({})
+
+    ApplicationAutoScalingResponse.register_scalable_target = register_scalable_target
+    ApplicationAutoScalingResponse.list_tags_for_resource = list_tags_for_resource
+    ApplicationAutoScalingResponse.tag_resource = tag_resource
+
+
+def _scalable_target(response: Any, arn: str) -> Any:
+    """Return the target of an ARN; raise the error of AWS if there is none."""
+    from moto.core.exceptions import JsonRESTError
+
+    for targets in response.applicationautoscaling_backend.targets.values():
+        for target in targets.values():
+            if target.arn == arn:
+                return target
+    raise JsonRESTError("ResourceNotFoundException", f"No scalable target found for {arn}")
+
+
+def tag_interfaces_of_new_instances() -> None:
+    """Tag the network interfaces that RunInstances makes, where it says so.
+
+    Defect: moto looks at tags for "instance" and "volume" only.
+    AWS: TagSpecifications may name "network-interface" too (Amazon EC2 API Reference, RunInstances).
+    """
+    from moto.ec2.models.instances import InstanceBackend
+
+    original = InstanceBackend.run_instances
+
+    @functools.wraps(original)
+    def run_instances(self: Any, *arguments: Any, **named: Any) -> Any:
+        reservation = original(self, *arguments, **named)
+        for instance in reservation.instances:
+            for interface in instance.nics.values():
+                interface.add_tags(named.get("tags", {}).get("network-interface", {}))
+        return reservation
+
+    InstanceBackend.run_instances = run_instances
+
+
+def keep_cpu_credits() -> None:
+    """Let CPU credits of instances be changed, and return what they were changed to.
+
+    Defect: moto knows no ModifyInstanceCreditSpecification, and every instance has "standard".
+    AWS: the choice is kept (Amazon EC2 API Reference). What RunInstances asks for is not looked at here, as in moto.
+    """
+    from moto.core.responses import ActionResult
+    from moto.ec2.responses.instances import InstanceResponse
+
+    def describe_instance_credit_specifications(self: Any) -> ActionResult:
+        instances = self.ec2_backend.describe_instance_credit_specifications(self._get_param("InstanceIds", []))
+        found = [
+            {"InstanceId": instance.id, "CpuCredits": getattr(instance, "cpu_credits", "standard")}
+            for instance in instances
+        ]
+        return ActionResult({"InstanceCreditSpecifications": found})
+
+    def modify_instance_credit_specification(self: Any) -> ActionResult:
+        changed = []
+        for wanted in self._get_param("InstanceCreditSpecifications"):
+            self.ec2_backend.get_instance(wanted["InstanceId"]).cpu_credits = wanted["CpuCredits"]
+            changed.append({"InstanceId": wanted["InstanceId"]})
+        return ActionResult({"SuccessfulInstanceCreditSpecifications": changed})
+
+    InstanceResponse.describe_instance_credit_specifications = describe_instance_credit_specifications
+    InstanceResponse.modify_instance_credit_specification = modify_instance_credit_specification
+
+
+def change_throughput_of_file_systems() -> None:
+    """Answer UpdateFileSystem of EFS.
+
+    Defect: moto does not know it.
+    AWS: it changes the throughput mode (Amazon EFS API Reference).
+    """
+    from moto.efs.responses import EFSResponse
+
+    def update_file_system(self: Any) -> tuple[int, dict[str, Any], str]:
+        system = self.efs_backend.file_systems_by_id[self._get_param("FileSystemId")]
+        system.throughput_mode = self._get_param("ThroughputMode") or system.throughput_mode
+        return 202, {"status": 202, "Content-Type": "application/json"}, json.dumps(system.info_json())
+
+    EFSResponse.update_file_system = update_file_system
+
+
 def move_labels_of_secret_versions() -> None:
     """Attach each label to one version of a secret, and return the version that is AWSCURRENT unless another is wanted.
 
@@ -159,6 +269,16 @@ def move_labels_of_secret_versions() -> None:
     SecretsManagerBackend._check_with_existing_secrets_and_versions = _check_with_existing_secrets_and_versions
 
 
+def enforce_resources_and_conditions() -> None:
+    """Where policies are enforced, look at their resources and conditions, and at all that a request needs.
+
+    Defect: moto takes every action but those of S3 for one on "*", so that statements with a resource allow nothing;
+    statements with a condition deny what they should allow; a signed GET request without a query is refused.
+    AWS: "Policy evaluation logic" (IAM User Guide). `emulator_iam` does what it says.
+    """
+    emulator_iam.apply()
+
+
 def refuse_revoked_keys() -> None:
     """Refuse access keys of IAM users that are inactive or were deleted.
 
@@ -191,7 +311,13 @@ FIXES: tuple[Callable[[], None], ...] = (
     make_conditional_writes_atomic,
     keep_newer_noncurrent_versions,
     move_labels_of_secret_versions,
+    # In this order: the second wraps what the first puts in.
+    enforce_resources_and_conditions,
     refuse_revoked_keys,
+    keep_tags_of_scalable_targets,
+    tag_interfaces_of_new_instances,
+    keep_cpu_credits,
+    change_throughput_of_file_systems,
 )
 
 

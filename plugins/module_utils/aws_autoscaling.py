@@ -1,20 +1,21 @@
 """Target tracking for the number of tasks of an ECS service.
 
-The scalable target and its policies carry no mark of their own: they belong to the service whose name they hold.
+They belong to the service whose name they hold; policies can have no tags of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .aws_plan import Plan
+from .aws_plan import Plan, platform_tags
 
 NAMESPACE = "ecs"
 DIMENSION = "ecs:service:DesiredCount"
 TARGET, POLICY = "scalable-target", "scaling-policy"
+LIMITS = ("MinCapacity", "MaxCapacity")
 METRICS = {
     "cpu": "ECSServiceAverageCPUUtilization",
     "memory": "ECSServiceAverageMemoryUtilization",
@@ -25,6 +26,7 @@ METRICS = {
 class ScalingSpec:
     """How a service is scaled: number of tasks, percentages to aim at, pauses in seconds after a change."""
 
+    platform: str
     cluster: str
     service: str
     minimum: int
@@ -33,6 +35,7 @@ class ScalingSpec:
     """Percent to keep on average, by the keys of `METRICS`."""
     scale_out_cooldown: int
     scale_in_cooldown: int
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resource_id(self) -> str:
@@ -53,9 +56,14 @@ class ScalingSpec:
         }
 
 
-def ensure_scaling(client: Any, spec: ScalingSpec, plan: Plan) -> None:
-    """Bring the scalable target and its policies to the state of `spec`; remove policies that nobody asked for."""
-    _ensure_target(client, spec, plan)
+def ensure_scaling(
+    client: Any, spec: ScalingSpec, plan: Plan, *, service: Callable[[], Mapping[str, Any]] = dict
+) -> None:
+    """Bring the scalable target and its policies to the state of `spec`; remove policies that nobody asked for.
+
+    `service` returns the settings of the running service that its price depends on; it is called if its limits change.
+    """
+    _ensure_target(client, spec, plan, service)
     current = _policies(client, spec.resource_id)
     for name, wanted in spec.policies().items():
         found = current.get(name)
@@ -71,32 +79,54 @@ def ensure_scaling(client: Any, spec: ScalingSpec, plan: Plan) -> None:
         _remove_policy(client, spec.resource_id, name, plan)
 
 
+def capacity_limits(client: Any, cluster: str, service: str) -> dict[str, int]:
+    """Return the least and the greatest number of tasks of a service; empty if it is not scaled."""
+    found = _target(client, f"service/{cluster}/{service}") or {}
+    return {key: int(found[key]) for key in LIMITS if key in found}
+
+
 def remove_scaling(client: Any, cluster: str, service: str, plan: Plan) -> None:
     """Remove policies and scalable target of a service."""
     resource_id = f"service/{cluster}/{service}"
     for name in _policies(client, resource_id):
         _remove_policy(client, resource_id, name, plan)
-    if _target(client, resource_id) is not None:
-        plan.remove(TARGET, resource_id, {}, lambda: client.deregister_scalable_target(**_address(resource_id)))
+    if limits := capacity_limits(client, cluster, service):
+        plan.remove(TARGET, resource_id, limits, lambda: client.deregister_scalable_target(**_address(resource_id)))
 
 
-def _ensure_target(client: Any, spec: ScalingSpec, plan: Plan) -> None:
+def _ensure_target(client: Any, spec: ScalingSpec, plan: Plan, service: Callable[[], Mapping[str, Any]]) -> None:
     wanted = {"MinCapacity": spec.minimum, "MaxCapacity": spec.maximum}
     running = dict.fromkeys(
         ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended"), False
     )
 
-    def register() -> str:
-        client.register_scalable_target(**_address(spec.resource_id), **wanted, SuspendedState=running)
+    tags = platform_tags(spec.platform, spec.resource_id, spec.tags)
+
+    def register(**new: Any) -> str:
+        client.register_scalable_target(**_address(spec.resource_id), **wanted, SuspendedState=running, **new)
         return spec.resource_id
 
     found = _target(client, spec.resource_id)
     if found is None:
-        plan.create(TARGET, spec.resource_id, wanted, register)
+        plan.create(TARGET, spec.resource_id, wanted, partial(register, Tags=tags), unchanged=service())
         return
+    arn = found["ScalableTargetARN"]
+    plan.ensure_tags(
+        TARGET,
+        spec.resource_id,
+        client.list_tags_for_resource(ResourceARN=arn)["Tags"],
+        tags,
+        lambda new: client.tag_resource(ResourceARN=arn, Tags=new),
+    )
     current = {**found, "SuspendedState": {**running, **(found.get("SuspendedState") or {})}}
+    limits = {key: found[key] for key in LIMITS}
     plan.update_if_different(
-        TARGET, spec.resource_id, current, {**wanted, "SuspendedState": running}, lambda _: register()
+        TARGET,
+        spec.resource_id,
+        current,
+        {**wanted, "SuspendedState": running},
+        lambda _: register(),
+        unchanged={**limits, **service()} if limits != wanted else None,
     )
 
 

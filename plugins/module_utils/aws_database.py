@@ -170,7 +170,13 @@ def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str)
                 interval=10,
             )
 
-        plan.remove("rds-instance", platform, {"final_snapshot": final_snapshot or "none"}, remove)
+        plan.remove(
+            "rds-instance",
+            platform,
+            {"final_snapshot": final_snapshot or "none"},
+            remove,
+            unchanged=_settings_with_price(found),
+        )
     if _subnet_group(rds, platform) is not None:
         plan.remove(
             "rds-subnet-group",
@@ -178,6 +184,14 @@ def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str)
             {},
             lambda: rds.delete_db_subnet_group(DBSubnetGroupName=platform),
         )
+
+
+def _settings_with_price(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the price of a described instance depends on."""
+    names = ("DBInstanceClass", "AllocatedStorage", "MultiAZ", "StorageType")
+    # RDS names no limit where storage autoscaling is off.
+    most = found.get("MaxAllocatedStorage", found["AllocatedStorage"])
+    return {**{name: found.get(name) for name in names}, "MaxAllocatedStorage": most}
 
 
 def _settings(spec: DatabaseSpec) -> dict[str, Any]:
@@ -250,7 +264,7 @@ def _keep_instance(rds: Any, spec: DatabaseSpec, found: Mapping[str, Any], plan:
     def modify(changed: dict[str, Any]) -> None:
         rds.modify_db_instance(DBInstanceIdentifier=name, ApplyImmediately=spec.apply_immediately, **changed)
 
-    plan.update_if_different(kind, name, current, wanted, modify)
+    plan.update_if_different(kind, name, current, wanted, modify, unchanged=_settings_with_price(current))
 
 
 def _refuse_impossible(spec: DatabaseSpec, found: Mapping[str, Any]) -> None:
@@ -260,6 +274,9 @@ def _refuse_impossible(spec: DatabaseSpec, found: Mapping[str, Any]) -> None:
         problems.append(f"its engine is {found['Engine']}, not postgres")
     if not found.get("StorageEncrypted"):
         problems.append("it is not encrypted")
+    group = found.get("DBSubnetGroup", {}).get("DBSubnetGroupName", spec.platform)
+    if group != spec.platform:
+        problems.append(f"it is in the subnet group {group!r}, not {spec.platform!r}")
     if found.get("DBName") != spec.database:
         problems.append(f"its first database is {found.get('DBName')!r}, not rds_database {spec.database!r}")
     if found["AllocatedStorage"] > max(spec.storage, spec.max_storage):
@@ -314,8 +331,11 @@ def _ensure_subnet_group(rds: Any, spec: DatabaseSpec, plan: Plan) -> None:
     plan.update_if_different(
         kind,
         name,
-        {"subnets": sorted(subnet["SubnetIdentifier"] for subnet in found["Subnets"])},
-        {"subnets": sorted(spec.subnet_ids)},
+        {
+            "subnets": sorted(subnet["SubnetIdentifier"] for subnet in found["Subnets"]),
+            "description": found["DBSubnetGroupDescription"],
+        },
+        {"subnets": sorted(spec.subnet_ids), "description": description},
         lambda _: rds.modify_db_subnet_group(
             DBSubnetGroupName=name,
             DBSubnetGroupDescription=description,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from .aws_plan import (
     PLATFORM_TAG,
     Plan,
     Refusal,
+    error_code,
     platform_tags,
     refuse_foreign,
     tag_dict,
@@ -59,6 +60,8 @@ class ServiceSpec:
     maximum_percent: int = 200
     health_check_grace_seconds: int = 0
     load_balancer: LoadBalancerTarget | None = None
+    size: Mapping[str, Any] | None = None
+    """What `task_size` returns of `task_definition`, which may not be registered yet; for the plan's prices only."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
@@ -119,11 +122,13 @@ def ensure_services(
     *,
     steady_seconds: float,
     poll_seconds: float = POLL_SECONDS,
+    limits: Callable[[str], Mapping[str, Any]] = lambda _: {},
 ) -> None:
     """Bring the services to the state of `specs`, all at once, then wait until all are steady.
 
     `steady_seconds` is the deadline for all of them together; 0 does not wait. A service that is not steady although
-    nothing was changed is waited for as well: its rollout may be one that an interrupted run has started.
+    nothing was changed is waited for as well: its rollout may be one that an interrupted run has started. `limits`
+    returns the limits of the autoscaling of a service; it is called for one that changes.
     """
     existing = _describe(ecs, cluster, [spec.name for spec in specs]) if find_cluster(ecs, cluster) else {}
     for spec in specs:
@@ -134,7 +139,7 @@ def ensure_services(
             _wait_for_removal(ecs, cluster, [spec.name], seconds=steady_seconds or 300, poll_seconds=poll_seconds)
             _create(ecs, platform, cluster, spec, plan)
         else:
-            _keep(ecs, platform, cluster, spec=spec, found=found, plan=plan)
+            _keep(ecs, platform, cluster, spec=spec, found=found, plan=plan, limits=limits)
     if steady_seconds > 0 and not plan.check_mode:
         wait_for_steady_state(ecs, cluster, specs, seconds=steady_seconds, poll_seconds=poll_seconds)
 
@@ -159,7 +164,9 @@ def remove_services(
                 # force: the deployment may not have noticed yet that its service is scaled to zero.
                 ecs.delete_service(cluster=cluster, service=name, force=True)
 
-        plan.remove(KIND, name, {"desiredCount": service["desiredCount"]}, delete)
+        plan.remove(
+            KIND, name, {"desiredCount": service["desiredCount"]}, delete, unchanged=_settings_with_price(ecs, service)
+        )
     if ours and not plan.check_mode:
         _wait_for_removal(ecs, cluster, sorted(ours), seconds=seconds, poll_seconds=poll_seconds)
 
@@ -285,6 +292,38 @@ def _current_settings(service: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def task_size(ecs: Any, task_definition: str) -> dict[str, Any] | None:
+    """Return what one task of a revision asks for (CPU units, MiB, GiB), or None if the revision was deleted."""
+    try:
+        found = ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+    except Exception as error:
+        if error_code(error) == "ClientException":
+            return None
+        raise
+    return {
+        "cpu": int(found["cpu"]),
+        "memory": int(found["memory"]),
+        "architecture": found.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64"),
+        "ephemeral_storage": int(found.get("ephemeralStorage", {}).get("sizeInGiB", 20)),
+    }
+
+
+def running_settings(ecs: Any, cluster: str, name: str) -> dict[str, Any]:
+    """Return the settings of a service that the price of a further task of it depends on; empty if it is not there."""
+    found = _describe(ecs, cluster, [name]).get(name) if find_cluster(ecs, cluster) else None
+    if found is None or found["status"] == "INACTIVE":
+        return {}
+    return _settings_with_price(ecs, found)
+
+
+def _settings_with_price(ecs: Any, service: Mapping[str, Any]) -> dict[str, Any]:
+    current = _current_settings(service)
+    return {
+        "size": task_size(ecs, service["taskDefinition"]),
+        **{key: current[key] for key in ("capacityProviderStrategy", "networkConfiguration", "desiredCount")},
+    }
+
+
 def _create(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, plan: Plan) -> None:
     settings = {**spec.settings(), "desiredCount": spec.desired_count}
 
@@ -300,10 +339,19 @@ def _create(ecs: Any, platform: str, cluster: str, spec: ServiceSpec, plan: Plan
         )
         return str(answer["service"]["serviceArn"])
 
-    plan.create(KIND, spec.name, settings, create)
+    plan.create(KIND, spec.name, settings, create, unchanged={"size": spec.size})
 
 
-def _keep(ecs: Any, platform: str, cluster: str, *, spec: ServiceSpec, found: Mapping[str, Any], plan: Plan) -> None:
+def _keep(
+    ecs: Any,
+    platform: str,
+    cluster: str,
+    *,
+    spec: ServiceSpec,
+    found: Mapping[str, Any],
+    plan: Plan,
+    limits: Callable[[str], Mapping[str, Any]],
+) -> None:
     current_tags = tag_dict(found.get("tags"))
     refuse_foreign("ECS service", spec.name, platform, current_tags, "name_prefix")
     plan.ensure_tags(
@@ -326,12 +374,15 @@ def _keep(ecs: Any, platform: str, cluster: str, *, spec: ServiceSpec, found: Ma
             )
         return
     force = {"forceNewDeployment": True} if _STARTS_NEW_TASKS & after.keys() else {}
+    unchanged = {**_settings_with_price(ecs, found), **(limits(spec.name) if spec.autoscaled else {})}
+    resized = "taskDefinition" in after and spec.size not in (None, unchanged["size"])
     plan.update(
         KIND,
         spec.name,
-        before,
-        after,
+        {**before, "size": unchanged["size"]} if resized else before,
+        {**after, "size": spec.size} if resized else after,
         lambda: ecs.update_service(cluster=cluster, service=spec.name, **after, **force),
+        unchanged=unchanged,
     )
 
 

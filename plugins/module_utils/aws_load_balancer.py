@@ -155,13 +155,11 @@ def ensure_load_balancer(elb: Any, secrets: Any, spec: BalancerSpec, plan: Plan)
     found = _find_balancer(elb, spec.name)
     if found is not None:
         refuse_foreign("Load balancer", spec.name, spec.platform, _tags(elb, found["LoadBalancerArn"]), "name_prefix")
-        reason = _replacement_reason(found, spec)
-        if reason:
-            _refuse_protected(elb, found, f"must be replaced, because {reason}", plan)
-            plan.remove(BALANCER, spec.name, {"reason": reason}, partial(_delete_balancer, elb, found))
-            found = None
     if found is None:
         arn = plan.create(BALANCER, spec.name, _settings(spec), lambda: _create_balancer(elb, spec))
+    elif reason := _replacement_reason(found, spec):
+        _refuse_protected(elb, found, f"must be replaced, because {reason}", plan)
+        arn = _replace_balancer(elb, spec, found, plan)
     else:
         arn = found["LoadBalancerArn"]
         _keep_balancer(elb, spec, found, plan)
@@ -185,7 +183,12 @@ def remove_load_balancer(elb: Any, platform: str, name: str, target_group: str, 
     if found is not None:
         refuse_foreign("Load balancer", name, platform, _tags(elb, found["LoadBalancerArn"]), "name_prefix")
         _refuse_protected(elb, found, "should be removed", plan)
-        plan.remove(BALANCER, name, {"scheme": found["Scheme"]}, lambda: _delete_balancer(elb, found))
+        plan.remove(
+            BALANCER,
+            name,
+            {"Scheme": found["Scheme"], "Subnets": _subnets(found)},
+            lambda: _delete_balancer(elb, found),
+        )
     group = _find_target_group(elb, target_group)
     if group is not None:
         arn = group["TargetGroupArn"]
@@ -317,6 +320,20 @@ def _create_balancer(elb: Any, spec: BalancerSpec) -> str:
     return str(balancer["LoadBalancers"][0]["LoadBalancerArn"])
 
 
+def _replace_balancer(elb: Any, spec: BalancerSpec, found: Mapping[str, Any], plan: Plan) -> str:
+    def act() -> str:
+        _delete_balancer(elb, found)
+        return _create_balancer(elb, spec)
+
+    before = {"Scheme": found["Scheme"], "VpcId": found["VpcId"], "Subnets": _subnets(found)}
+    after = {"Scheme": spec.scheme, "VpcId": spec.vpc_id, "Subnets": sorted(spec.subnet_ids)}
+    return plan.replace(BALANCER, spec.name, before, after, act)
+
+
+def _subnets(found: Mapping[str, Any]) -> list[str]:
+    return sorted(zone["SubnetId"] for zone in found["AvailabilityZones"])
+
+
 def _keep_balancer(elb: Any, spec: BalancerSpec, found: Mapping[str, Any], plan: Plan) -> None:
     arn, name = found["LoadBalancerArn"], spec.name
     plan.ensure_tags(
@@ -330,9 +347,10 @@ def _keep_balancer(elb: Any, spec: BalancerSpec, found: Mapping[str, Any], plan:
     plan.update_if_different(
         BALANCER,
         name,
-        {"Subnets": sorted(zone["SubnetId"] for zone in found["AvailabilityZones"])},
+        {"Subnets": _subnets(found)},
         {"Subnets": wanted["Subnets"]},
         lambda new: elb.set_subnets(LoadBalancerArn=arn, **new),
+        unchanged={"Scheme": found["Scheme"]},
     )
     plan.update_if_different(
         BALANCER,

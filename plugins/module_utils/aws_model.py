@@ -1,7 +1,8 @@
 """Checks API requests against the service model that botocore ships, before anything is sent.
 
-botocore itself checks types, required members and unknown members, but neither enumerations nor patterns: a typo in
-`cpuArchitecture` would only be found by AWS. Both are checked here, with the path of every problem.
+botocore itself checks types, required members, unknown members and lower limits, but neither enumerations nor patterns
+nor upper limits: a typo in `cpuArchitecture` would only be found by AWS. They are checked here, with the path of every
+problem.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def request_problems(service_model: Any, operation: str, request: dict[str, Any]
 
 def _constraint_problems(shape: Any, value: Any, path: str) -> Iterator[str]:
     """Walk shape and value together. Values of the wrong type are botocore's to report."""
+    yield from _too_much(shape, value, path)
     if shape.type_name == "structure" and isinstance(value, dict):
         for name, member in shape.members.items():
             if name in value:
@@ -44,6 +46,18 @@ def _constraint_problems(shape: Any, value: Any, path: str) -> Iterator[str]:
         pattern = shape.metadata.get("pattern")
         if pattern and not _matches(pattern, value):
             yield f"{path} is {value!r}, which does not match {pattern}"
+
+
+def _too_much(shape: Any, value: Any, path: str) -> Iterator[str]:
+    """Yield a problem if a number is above the model's limit, or a text or list longer than that."""
+    most = shape.metadata.get("max")
+    if most is None:
+        return
+    if shape.type_name in ("integer", "long", "float", "double"):
+        if isinstance(value, int | float) and value > most:
+            yield f"{path} is {value}; at most {most}"
+    elif isinstance(value, str | bytes | list | dict) and len(value) > most:
+        yield f"{path} has a length of {len(value)}; at most {most}"
 
 
 def _matches(pattern: str, value: str) -> bool:

@@ -132,13 +132,21 @@ class Context:
         """Return everything of a kind in the VPC that carries the platform's mark."""
         return self.look_up(operation, result, {"vpc-id": [self.vpc_id], f"tag:{PLATFORM_TAG}": [self.spec.platform]})
 
-    def retire(self, kind: str, name: str, settings: Mapping[str, Any], action: Callable[[], object]) -> bool:
+    def retire(
+        self,
+        kind: str,
+        name: str,
+        settings: Mapping[str, Any],
+        action: Callable[[], object],
+        *,
+        unchanged: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Remove what is not wanted any more, or, before the clean-up, note it; tell whether it went.
 
         Tasks and load balancers move when their own roles run, after this one. A preview shows the removal at once.
         """
         if self.clean_up or self.plan.check_mode:
-            self.plan.remove(kind, name, settings, action)
+            self.plan.remove(kind, name, settings, action, unchanged=unchanged)
             return True
         self.leftover.append(f"{kind} {name}")
         return False

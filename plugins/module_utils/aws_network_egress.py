@@ -36,8 +36,27 @@ service iptables save
 NAT_VOLUME = {"Encrypted": True, "VolumeType": "gp3", "VolumeSize": 8, "DeleteOnTermination": True}
 """The root volume, in GiB as large as Amazon Linux asks for; it holds nothing but the system."""
 
+NAT_CREDITS = "standard"
+"""Without credits it slows down; the other choice, unlimited, is billed."""
+
+NAT_METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+"""Tokens only, and no hop further than the instance itself."""
+
 INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "secretsmanager")
 """What Fargate tasks of platform 1.4 call besides S3: image, log, secrets; Amazon ECS and ECR user guides."""
+
+
+def _burstable(instance_type: str) -> bool:
+    """Tell whether a type has CPU credits; for others EC2 refuses a word about them."""
+    return instance_type.startswith("t")
+
+
+def _settings_with_price(instance: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "instance_type": instance["InstanceType"],
+        "state": instance["State"]["Name"],
+        "volume_gib": NAT_VOLUME["VolumeSize"],
+    }
 
 
 class Nat:
@@ -63,6 +82,8 @@ class Nat:
             return self.context.plan.create(kind, name, {"subnet": subnet_id}, create)
         gateway = found[0]
         self.context.keep_tags(kind, name, gateway["NatGatewayId"], gateway)
+        for found_address in self._addresses():
+            self.context.keep_tags("elastic-ip", name, found_address["AllocationId"], found_address)
         return str(gateway["NatGatewayId"])
 
     def gateway_is_there(self, gateway_id: str) -> bool:
@@ -117,21 +138,34 @@ class Nat:
                 return str(created["NetworkInterfaces"][0]["NetworkInterfaceId"])
 
             interface_id = self.context.plan.create(
-                kind, name, {"instance_type": spec.nat_instance_type, "subnet": subnet_id}, create
+                kind,
+                name,
+                {"instance_type": spec.nat_instance_type, "subnet": subnet_id},
+                create,
+                unchanged={"state": "running", "volume_gib": NAT_VOLUME["VolumeSize"]},
             )
             return interface_id, str(created.get("InstanceId", ""))
         instance = found[0]
         instance_id = str(instance["InstanceId"])
         interface = instance["NetworkInterfaces"][0]
         self.context.keep_tags(kind, name, instance_id, instance)
+        self._keep_tags_of_parts(instance)
+        metadata = instance.get("MetadataOptions", {})
         self.context.plan.update_if_different(
             kind,
             name,
             {
                 "source_dest_check": instance.get("SourceDestCheck"),
                 "security_groups": [group["GroupId"] for group in interface.get("Groups", [])],
+                "metadata": {key: metadata.get(key) for key in NAT_METADATA},
+                "cpu_credits": self._credits(instance),
             },
-            {"source_dest_check": False, "security_groups": [group_id]},
+            {
+                "source_dest_check": False,
+                "security_groups": [group_id],
+                "metadata": NAT_METADATA,
+                **({"cpu_credits": NAT_CREDITS} if _burstable(instance["InstanceType"]) else {}),
+            },
             lambda after: self._modify_instance(instance_id, after),
         )
         self.context.plan.update_if_different(
@@ -140,6 +174,7 @@ class Nat:
             {"instance_type": instance["InstanceType"], "state": instance["State"]["Name"]},
             {"instance_type": spec.nat_instance_type, "state": "running"},
             lambda after: self._restart_instance(instance_id, after),
+            unchanged=_settings_with_price(instance),
         )
         return str(interface["NetworkInterfaceId"]), instance_id
 
@@ -178,17 +213,18 @@ class Nat:
 
     def _create_instance(self, name: str, subnet_id: str, group_id: str) -> dict[str, Any]:
         image = self.context.ssm.get_parameter(Name=self.context.spec.nat_image_parameter)["Parameter"]["Value"]
-        # Only burstable types have CPU credits; others are refused with this setting.
-        burstable = self.context.spec.nat_instance_type.startswith("t")
-        credits_of_type = {"CreditSpecification": {"CpuCredits": "standard"}} if burstable else {}
+        credits_of_type = (
+            {"CreditSpecification": {"CpuCredits": NAT_CREDITS}}
+            if _burstable(self.context.spec.nat_instance_type)
+            else {}
+        )
         instance_id = self.context.ec2.run_instances(
             ImageId=image,
             InstanceType=self.context.spec.nat_instance_type,
             MinCount=1,
             MaxCount=1,
             UserData=NAT_USER_DATA,
-            # Tokens only, and no hop further than the instance itself.
-            MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+            MetadataOptions=NAT_METADATA,
             **credits_of_type,
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": NAT_VOLUME}],
             NetworkInterfaces=[
@@ -216,6 +252,34 @@ class Nat:
             self.context.ec2.modify_instance_attribute(InstanceId=instance_id, SourceDestCheck={"Value": False})
         if "security_groups" in after:
             self.context.ec2.modify_instance_attribute(InstanceId=instance_id, Groups=after["security_groups"])
+        if "metadata" in after:
+            self.context.ec2.modify_instance_metadata_options(InstanceId=instance_id, **after["metadata"])
+        if "cpu_credits" in after:
+            self._set_credits(instance_id)
+
+    def _set_credits(self, instance_id: str) -> None:
+        self.context.ec2.modify_instance_credit_specification(
+            InstanceCreditSpecifications=[{"InstanceId": instance_id, "CpuCredits": NAT_CREDITS}]
+        )
+
+    def _credits(self, instance: Mapping[str, Any]) -> str | None:
+        if not _burstable(instance["InstanceType"]):
+            return None
+        answer = self.context.ec2.describe_instance_credit_specifications(InstanceIds=[instance["InstanceId"]])
+        return next((str(item["CpuCredits"]) for item in answer["InstanceCreditSpecifications"]), None)
+
+    def _keep_tags_of_parts(self, instance: Mapping[str, Any]) -> None:
+        """Keep the tags of the instance's volume and network interface, which have lines of their own in the bill."""
+        name = self.context.name("nat")
+        parts = {
+            **{device["Ebs"]["VolumeId"]: "volume" for device in instance.get("BlockDeviceMappings", [])},
+            **{interface["NetworkInterfaceId"]: "network-interface" for interface in instance["NetworkInterfaces"]},
+        }
+        found: dict[str, list[dict[str, str]]] = {part: [] for part in parts}
+        for tag in self.context.look_up("describe_tags", "Tags", {"resource-id": list(parts)}):
+            found[tag["ResourceId"]].append(tag)
+        for part, kind in parts.items():
+            self.context.keep_tags(kind, name, part, {"Tags": found[part]})
 
     def _restart_instance(self, instance_id: str, after: Mapping[str, Any]) -> None:
         """Change the type, which needs a stop, and see that the instance runs. Egress pauses for about a minute."""
@@ -225,6 +289,8 @@ class Nat:
             self.context.ec2.modify_instance_attribute(
                 InstanceId=instance_id, InstanceType={"Value": after["instance_type"]}
             )
+            if _burstable(after["instance_type"]):
+                self._set_credits(instance_id)
         else:
             # An instance that is still stopping cannot be started yet.
             answer = self.context.ec2.describe_instances(InstanceIds=[instance_id])
@@ -246,6 +312,7 @@ class Nat:
                 self.context.name("nat"),
                 {"id": instance_id, "instance_type": instance["InstanceType"]},
                 terminate,
+                unchanged=_settings_with_price(instance),
             )
 
     def remove_gateways(self) -> None:
@@ -362,7 +429,8 @@ class Endpoints:
                     )["VpcEndpoint"]["VpcEndpointId"]
                 )
 
-            context.plan.create(kind, name, {"type": "Interface", "service": service, "zones": len(subnet_ids)}, create)
+            settings = {"type": "Interface", "service": service, "subnets": subnet_ids}
+            context.plan.create(kind, name, settings, create)
             return
         context.keep_tags(kind, name, found["VpcEndpointId"], found)
         groups = [group["GroupId"] for group in found.get("Groups", [])]
@@ -396,6 +464,7 @@ class Endpoints:
                     {setting: sorted(present)},
                     {setting: sorted(wanted)},
                     partial(self.context.ec2.modify_vpc_endpoint, VpcEndpointId=found["VpcEndpointId"], **changes),
+                    unchanged={"type": found["VpcEndpointType"]},
                 )
 
     def are_there(self) -> bool:
@@ -427,7 +496,7 @@ class Endpoints:
                     {
                         "type": endpoint["VpcEndpointType"],
                         "service": service,
-                        "zones": len(endpoint.get("SubnetIds", [])),
+                        "subnets": endpoint.get("SubnetIds", []),
                     },
                     partial(self.context.ec2.delete_vpc_endpoints, VpcEndpointIds=[endpoint["VpcEndpointId"]]),
                 )

@@ -2,7 +2,8 @@
 
 Every module compares what is wanted with what is there and hands each difference to a `Plan`. The plan acts at
 once, or, in check mode, only records. What it recorded becomes the module's `changes` (one entry per resource:
-action, kind, name, before, after) and Ansible's `--diff`.
+action, kind, name, before, after, unchanged) and Ansible's `--diff`. `unchanged` is no part of the diff: it holds
+further settings that the resource's price depends on (aws_prices.py), so that a preview can say what a change costs.
 
 In check mode a resource that would be created has no id yet. It is represented by `pending_id(...)`, a string that
 cannot be mistaken for an AWS id; modules that receive one know that nothing can be looked up behind it.
@@ -78,9 +79,17 @@ class Plan:
         self.waiting_for.append(what)
         return False
 
-    def create(self, kind: str, name: str, settings: Mapping[str, Any], action: Callable[[], str]) -> str:
+    def create(
+        self,
+        kind: str,
+        name: str,
+        settings: Mapping[str, Any],
+        action: Callable[[], str],
+        *,
+        unchanged: Mapping[str, Any] | None = None,
+    ) -> str:
         """Create a resource and return its id; in check mode return a pending id."""
-        self._record("create", kind, name, {}, settings)
+        self._record("create", kind, name, {}, settings, unchanged=unchanged)
         return pending_id(kind, name) if self.check_mode else action()
 
     def update(
@@ -93,10 +102,7 @@ class Plan:
         *,
         unchanged: Mapping[str, Any] | None = None,
     ) -> None:
-        """Change settings of an existing resource in place.
-
-        `unchanged` holds further settings that its price depends on.
-        """
+        """Change settings of an existing resource in place."""
         self._record("update", kind, name, before, after, unchanged=unchanged)
         if not self.check_mode:
             action()
@@ -133,9 +139,17 @@ class Plan:
             before = {key: current[key] for key in after if key in current}
             self.update(kind, name, {"tags": before}, {"tags": after}, lambda: action(after))
 
-    def remove(self, kind: str, name: str, settings: Mapping[str, Any], action: Callable[[], object]) -> None:
+    def remove(
+        self,
+        kind: str,
+        name: str,
+        settings: Mapping[str, Any],
+        action: Callable[[], object],
+        *,
+        unchanged: Mapping[str, Any] | None = None,
+    ) -> None:
         """Remove a resource."""
-        self._record("remove", kind, name, settings, {})
+        self._record("remove", kind, name, settings, {}, unchanged=unchanged)
         if not self.check_mode:
             action()
 

@@ -71,6 +71,7 @@ changes:
 from typing import Any
 
 from ansible.module_utils.aws_autoscaling import ScalingSpec, ensure_scaling, remove_scaling
+from ansible.module_utils.aws_ecs_service import running_settings
 from ansible.module_utils.aws_plan import Plan, Refusal
 from ansible.module_utils.aws_run import run
 
@@ -90,6 +91,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
     ensure_scaling(
         client,
         ScalingSpec(
+            platform=arguments["platform"],
             cluster=arguments["cluster"],
             service=arguments["service"],
             minimum=minimum,
@@ -97,8 +99,10 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
             targets={"cpu": arguments["cpu_percent"], "memory": arguments["memory_percent"]},
             scale_out_cooldown=arguments["scale_out_cooldown"],
             scale_in_cooldown=arguments["scale_in_cooldown"],
+            tags=arguments["resource_tags"],
         ),
         plan,
+        service=lambda: running_settings(module.client("ecs"), arguments["cluster"], arguments["service"]),
     )
     return {}
 

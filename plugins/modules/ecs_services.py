@@ -100,6 +100,29 @@ options:
         description: Period after the start of a task in which the load balancer's verdict is ignored.
         type: int
         default: 0
+      size:
+        description:
+          - What one task of I(task_definition) asks for, which may not be registered yet in check mode.
+          - Changes nothing; without it, the plan cannot say what the service costs.
+        type: dict
+        suboptions:
+          cpu:
+            description: CPU units; 1024 are one vCPU.
+            type: int
+            required: true
+          memory:
+            description: Memory in MiB.
+            type: int
+            required: true
+          architecture:
+            description: Processor architecture.
+            type: str
+            choices: [ARM64, X86_64]
+            required: true
+          ephemeral_storage:
+            description: Disk in GiB.
+            type: int
+            default: 20
   steady_seconds:
     description:
       - Deadline for all services together to reach a steady state; 0 does not wait.
@@ -146,6 +169,7 @@ changes:
 
 from typing import Any
 
+from ansible.module_utils.aws_autoscaling import capacity_limits
 from ansible.module_utils.aws_ecs_cluster import ensure_cluster, remove_cluster
 from ansible.module_utils.aws_ecs_service import ensure_services, remove_services, service_spec
 from ansible.module_utils.aws_plan import Plan
@@ -155,6 +179,12 @@ LOAD_BALANCER_OPTIONS: dict[str, dict[str, Any]] = {
     "target_group_arn": {"type": "str", "required": True},
     "container_name": {"type": "str", "required": True},
     "container_port": {"type": "int", "required": True},
+}
+SIZE_OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {"type": "int", "required": True},
+    "memory": {"type": "int", "required": True},
+    "architecture": {"type": "str", "choices": ["ARM64", "X86_64"], "required": True},
+    "ephemeral_storage": {"type": "int", "default": 20},
 }
 SERVICE_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -171,6 +201,7 @@ SERVICE_OPTIONS: dict[str, dict[str, Any]] = {
     "maximum_percent": {"type": "int", "default": 200},
     "load_balancer": {"type": "dict", "options": LOAD_BALANCER_OPTIONS},
     "health_check_grace_seconds": {"type": "int", "default": 0},
+    "size": {"type": "dict", "options": SIZE_OPTIONS},
 }
 
 
@@ -194,6 +225,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         [service_spec(options, tags) for options in arguments["services"]],
         plan,
         steady_seconds=arguments["steady_seconds"],
+        limits=lambda name: capacity_limits(module.client("application-autoscaling"), cluster, name),
     )
     return {"cluster_arn": cluster_arn}
 

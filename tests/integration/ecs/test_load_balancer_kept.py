@@ -202,7 +202,7 @@ def test_another_scheme_replaces_the_balancer(elb: Any, spec: BalancerSpec, cert
     apply(elb, spec)
     public = replace(spec, public=True, certificate_arn=certificate)
     planned = apply(elb, public, check=True)
-    assert [c["action"] for c in planned.changes if c["kind"] == "load-balancer"][:2] == ["remove", "create"]
+    assert [c["action"] for c in planned.changes if c["kind"] == "load-balancer"][:2] == ["replace", "update"]
     assert balancer(elb, spec)["Scheme"] == "internal"
     apply(elb, public)
     assert balancer(elb, spec)["Scheme"] == "internet-facing"
@@ -379,6 +379,7 @@ def test_a_client_secret_that_is_not_there_is_named(elb: Any, oidc: BalancerSpec
 # -- autoscaling -------------------------------------------------------------------------------------------------
 
 SCALING = ScalingSpec(
+    platform="scaled",
     cluster="scaled",
     service="webserver",
     minimum=1,
@@ -386,6 +387,7 @@ SCALING = ScalingSpec(
     targets={"cpu": 70, "memory": 80},
     scale_out_cooldown=60,
     scale_in_cooldown=300,
+    tags={"owner": "lab"},
 )
 ADDRESS = {
     "ServiceNamespace": "ecs",
@@ -451,6 +453,10 @@ SCALING_DRIFT: dict[str, Callable[[Any], object]] = {
         PolicyName="unknown",
         PolicyType="TargetTrackingScaling",
         TargetTrackingScalingPolicyConfiguration=SCALING.policies()["scaled-webserver-cpu"],
+    ),
+    "tags": lambda client: client.tag_resource(
+        ResourceARN=client.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"][0]["ScalableTargetARN"],
+        Tags={"owner": "somebody"},
     ),
     "a missing policy": lambda client: client.delete_scaling_policy(**ADDRESS, PolicyName="scaled-webserver-cpu"),
 }

@@ -20,6 +20,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "lab"
@@ -184,6 +185,108 @@ def client(s3: Any, service: str, keys: tuple[str, str] = ("test", "test")) -> A
         aws_secret_access_key=keys[1],
         config=Config(retries={"max_attempts": 0}),
     )
+
+
+def scaled(s3: Any) -> Any:
+    """Return a client of autoscaling, with an ECS service to scale."""
+    ecs, scaling = client(s3, "ecs"), client(s3, "application-autoscaling")
+    ecs.create_cluster(clusterName="lab")
+    ecs.register_task_definition(family="lab", containerDefinitions=[{"name": "a", "image": "b", "memory": 1}])
+    ecs.create_service(cluster="lab", serviceName="web", taskDefinition="lab", desiredCount=1)
+    return scaling
+
+
+TARGET = {
+    "ServiceNamespace": "ecs",
+    "ResourceId": "service/lab/web",
+    "ScalableDimension": "ecs:service:DesiredCount",
+    "MinCapacity": 1,
+    "MaxCapacity": 2,
+}
+
+
+def test_moto_knows_no_tags_of_scalable_targets() -> None:
+    with moto() as s3:
+        scaling = scaled(s3)
+        arn = scaling.register_scalable_target(**TARGET, Tags={"owner": "me"})["ScalableTargetARN"]
+        with pytest.raises(ClientError):
+            scaling.list_tags_for_resource(ResourceARN=arn)
+
+
+def test_fix_keeps_tags_of_scalable_targets() -> None:
+    with moto("patched") as s3:
+        scaling = scaled(s3)
+        arn = scaling.register_scalable_target(**TARGET, Tags={"owner": "me"})["ScalableTargetARN"]
+        scaling.register_scalable_target(**{**TARGET, "MaxCapacity": 3})
+        scaling.tag_resource(ResourceARN=arn, Tags={"team": "data"})
+        assert scaling.list_tags_for_resource(ResourceARN=arn)["Tags"] == {"owner": "me", "team": "data"}
+        with pytest.raises(ClientError) as error:
+            scaling.list_tags_for_resource(ResourceARN=f"{arn}x")
+        assert code(error.value) == "ResourceNotFoundException"
+
+
+def instance(ec2: Any, **settings: Any) -> str:
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, **settings)
+    return str(made["Instances"][0]["InstanceId"])
+
+
+def interface_tags(ec2: Any) -> list[dict[str, str]]:
+    """Make an instance whose network interface is to be tagged, and return the tags that it got."""
+    wanted = {"ResourceType": "network-interface", "Tags": [{"Key": "owner", "Value": "me"}]}
+    found = instance(ec2, TagSpecifications=[wanted])
+    filters = [{"Name": "attachment.instance-id", "Values": [found]}]
+    (interface,) = ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+    tags: list[dict[str, str]] = interface["TagSet"]
+    return tags
+
+
+def test_moto_does_not_tag_interfaces_of_new_instances() -> None:
+    with moto() as s3:
+        assert interface_tags(client(s3, "ec2")) == []
+
+
+def test_fix_tags_interfaces_of_new_instances() -> None:
+    with moto("patched") as s3:
+        assert interface_tags(client(s3, "ec2")) == [{"Key": "owner", "Value": "me"}]
+
+
+def credits_afterwards(ec2: Any) -> list[str]:
+    """Change the credits of one of two instances, and return what comes back of both."""
+    ids = [instance(ec2), instance(ec2)]
+    ec2.modify_instance_credit_specification(
+        InstanceCreditSpecifications=[{"InstanceId": ids[0], "CpuCredits": "unlimited"}]
+    )
+    found = ec2.describe_instance_credit_specifications(InstanceIds=ids)["InstanceCreditSpecifications"]
+    return sorted(item["CpuCredits"] for item in found)
+
+
+def test_moto_cannot_change_cpu_credits() -> None:
+    # It breaks off with a page of HTML.
+    with moto() as s3, pytest.raises(ResponseParserError):
+        credits_afterwards(client(s3, "ec2"))
+
+
+def test_fix_changes_cpu_credits() -> None:
+    with moto("patched") as s3:
+        assert credits_afterwards(client(s3, "ec2")) == ["standard", "unlimited"]
+
+
+def elastic(efs: Any) -> str:
+    """Make a file system, change its throughput, and return how the change is described afterwards."""
+    system = efs.create_file_system(CreationToken="lab")["FileSystemId"]
+    efs.update_file_system(FileSystemId=system, ThroughputMode="elastic")
+    return str(efs.describe_file_systems()["FileSystems"][0]["ThroughputMode"])
+
+
+def test_moto_cannot_change_throughput() -> None:
+    with moto() as s3, pytest.raises(ClientError):
+        elastic(client(s3, "efs"))
+
+
+def test_fix_changes_throughput() -> None:
+    with moto("patched") as s3:
+        assert elastic(client(s3, "efs")) == "elastic"
 
 
 def labelled(s3: Any) -> tuple[Any, str]:

@@ -173,16 +173,39 @@ def test_storage_that_rds_has_grown_is_no_drift(aws: Any) -> None:
     assert plan.changes == []
 
 
+def move_to_group(aws: Any, spec: DatabaseSpec, name: str) -> None:
+    """Make the same instance in another subnet group."""
+    aws.rds.modify_db_instance(DBInstanceIdentifier="lab", DeletionProtection=False)
+    aws.rds.delete_db_instance(DBInstanceIdentifier="lab", SkipFinalSnapshot=True)
+    aws.rds.create_db_subnet_group(DBSubnetGroupName=name, DBSubnetGroupDescription=name, SubnetIds=spec.subnet_ids)
+    aws.rds.create_db_instance(
+        DBInstanceIdentifier="lab",
+        DBName=spec.database,
+        Engine="postgres",
+        EngineVersion="17",
+        StorageEncrypted=True,
+        DBInstanceClass=spec.instance_class,
+        AllocatedStorage=spec.storage,
+        MasterUsername="dagster",
+        MasterUserPassword="not-a-real-password",
+        DBSubnetGroupName=name,
+        Tags=[{"Key": "dagster-platform", "Value": "lab"}],
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"engine_version": "18"}, r"it runs PostgreSQL 17.*rds_engine_version is 18"),
+        ({"platform_of_group": "other"}, r"it is in the subnet group 'other', not 'lab'"),
         ({"database": "other"}, r"its first database is 'dagster', not rds_database 'other'"),
     ],
 )
 def test_what_rds_cannot_change_is_refused(aws: Any, changes: dict[str, Any], message: str) -> None:
     spec = make_spec(aws)
     database(aws, spec, Plan())
+    if group := changes.pop("platform_of_group", None):
+        move_to_group(aws, spec, group)
     with pytest.raises(Refusal, match=message):
         database(aws, dataclasses.replace(spec, **changes), Plan())
 
@@ -435,8 +458,34 @@ def test_lost_or_disabled_key_is_replaced(aws: Any) -> None:
     assert keys(aws) != second
 
 
+def in_a_group(aws: Any) -> None:
+    aws.iam.create_group(GroupName="admins")
+    aws.iam.add_user_to_group(GroupName="admins", UserName="lab-s3")
+
+
+def with_a_password(aws: Any) -> None:
+    aws.iam.create_login_profile(UserName="lab-s3", Password="not-a-real-password")
+
+
+@pytest.mark.parametrize("drift", [in_a_group, with_a_password])
+def test_other_ways_for_the_user_to_more_rights_are_closed(aws: Any, drift: Callable[[Any], None]) -> None:
+    user(aws, Plan())
+    drift(aws)
+    preview, repair, after = Plan(check_mode=True), Plan(), Plan()
+    for plan in (preview, repair, after):
+        user(aws, plan)
+    assert preview.changes == repair.changes
+    assert len(repair.changes) == 1
+    assert after.changes == []
+    assert aws.iam.list_groups_for_user(UserName="lab-s3")["Groups"] == []
+    with pytest.raises(aws.iam.exceptions.NoSuchEntityException):
+        aws.iam.get_login_profile(UserName="lab-s3")
+
+
 def test_user_is_removed_with_its_keys(aws: Any) -> None:
     user(aws, Plan())
+    in_a_group(aws)
+    with_a_password(aws)
     remove_user(aws.iam, "lab", "lab-s3", Plan())
     assert aws.iam.list_users()["Users"] == []
     again = Plan()

@@ -302,11 +302,86 @@ def test_drift_is_previewed_repaired_and_gone(aws: Any, case: str) -> None:
     assert converge(aws)[1] == []
 
 
+def retag(operation: str, result: str, key: str, **choice: str) -> Callable[[Any], None]:
+    """Change a tag of the first resource that a Describe operation returns and that has these members."""
+
+    def act(aws: Any) -> None:
+        items = getattr(aws.ec2, operation)()[result]
+        found = next(item for item in items if choice.items() <= item.items())
+        aws.ec2.create_tags(Resources=[found[key]], Tags=[{"Key": "owner", "Value": "thief"}])
+
+    return act
+
+
+def blackhole(aws: Any) -> None:
+    table = tables(aws)["lab-private"]["RouteTableId"]
+    aws.ec2.delete_route(RouteTableId=table, DestinationCidrBlock=ANYWHERE)
+
+
+def interface(aws: Any) -> dict[str, Any]:
+    return next(item for item in endpoints_of(aws) if item["ServiceName"].endswith(".logs"))
+
+
+def endpoint_lost_a_subnet(aws: Any) -> None:
+    found = interface(aws)
+    aws.ec2.modify_vpc_endpoint(VpcEndpointId=found["VpcEndpointId"], RemoveSubnetIds=found["SubnetIds"][:1])
+
+
+def endpoint_in_another_group(aws: Any) -> None:
+    aws.ec2.modify_vpc_endpoint(
+        VpcEndpointId=interface(aws)["VpcEndpointId"],
+        AddSecurityGroupIds=[group_id(aws, "lab-daemon")],
+        RemoveSecurityGroupIds=[group_id(aws, "lab-endpoints")],
+    )
+
+
+def interface_gone(aws: Any) -> None:
+    aws.ec2.delete_vpc_endpoints(VpcEndpointIds=[interface(aws)["VpcEndpointId"]])
+
+
+OTHER_DRIFT: dict[str, tuple[str, Callable[[Any], None], str]] = {
+    "gateway's tags": ("nat_gateway", retag("describe_nat_gateways", "NatGateways", "NatGatewayId"), "nat-gateway"),
+    "address's tags": ("nat_gateway", retag("describe_addresses", "Addresses", "AllocationId"), "elastic-ip"),
+    "route to the gateway": ("nat_gateway", blackhole, "route-table"),
+    "endpoint's subnets": ("vpc_endpoints", endpoint_lost_a_subnet, "vpc-endpoint"),
+    "endpoint's groups": ("vpc_endpoints", endpoint_in_another_group, "vpc-endpoint"),
+    "endpoint's tags": (
+        "vpc_endpoints",
+        retag("describe_vpc_endpoints", "VpcEndpoints", "VpcEndpointId", VpcEndpointType="Interface"),
+        "vpc-endpoint",
+    ),
+    "missing endpoint": ("vpc_endpoints", interface_gone, "vpc-endpoint"),
+}
+"""What the default topology does not have, and tests/integration/drift therefore does not change."""
+
+
+@pytest.mark.parametrize("case", OTHER_DRIFT)
+def test_drift_of_other_ways_out_is_repaired(aws: Any, case: str) -> None:
+    egress, drift, kind = OTHER_DRIFT[case]
+    spec = dataclasses.replace(SPEC, egress=egress)
+    converge(aws, spec)
+    drift(aws)
+    preview = Plan(check_mode=True)
+    ensure_network(clients(aws), spec, preview)
+    _, changes = converge(aws, spec)
+    assert [change["kind"] for change in preview.changes] == [change["kind"] for change in changes] == [kind]
+    assert converge(aws, spec)[1] == []
+
+
+def test_another_type_of_nat_instance_gets_its_credits_at_once(aws: Any) -> None:
+    converge(aws, dataclasses.replace(SPEC, nat_instance_type="m7g.medium"))
+    aws.ec2.modify_instance_credit_specification(
+        InstanceCreditSpecifications=[{"InstanceId": instance_id(aws), "CpuCredits": "unlimited"}]
+    )
+    converge(aws)
+    assert converge(aws)[1] == []
+
+
 EGRESS = ("nat_instance", "nat_gateway", "vpc_endpoints", "public_ip")
 WAY_OUT = {"nat_instance": "nat-instance", "nat_gateway": "nat-gateway", "vpc_endpoints": "vpc-endpoint"}
 
 
-@pytest.mark.parametrize(("before", "after"), itertools.permutations(EGRESS, 2))
+@pytest.mark.parametrize(("before", "after"), list(itertools.permutations(EGRESS, 2)))
 def test_egress_can_be_changed(aws: Any, before: str, after: str) -> None:
     """The new way out comes first; the old one stays until the clean-up, when the tasks have moved."""
     converge(aws, dataclasses.replace(SPEC, egress=before))
