@@ -53,6 +53,10 @@ rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<i
 dags-history: env-controller ## Who released what when, what it changed, which tasks serve it (dags_history.yml)
 	@$(ANSIBLE) dags_history.yml $(ARGS)
 
+.PHONY: infra-plan
+infra-plan: env-controller ## Show what infra-apply would create, change, replace and remove, with prices
+	@ANSIBLE_STDOUT_CALLBACK=platform_plan $(ANSIBLE) site.yml --check --diff $(ARGS)
+
 .PHONY: infra-apply
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
 	@$(ANSIBLE) site.yml $(ARGS)

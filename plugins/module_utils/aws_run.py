@@ -37,9 +37,9 @@ def run(
 ) -> None:
     """Run `work` as an Ansible module with `arguments` in addition to the common ones and exit.
 
-    `work` returns the module's return values besides `changed`, `changes` and `diff`. On failure the changes made
-    until then are reported too, so that nobody has to guess how far a half-finished run came. With `only_obstacles`
-    nothing is changed and nothing is reported but what stands in the way.
+    `work` returns the module's return values besides `changed`, `changes`, `diff` and `region`. On failure the changes
+    made until then are reported too, so that nobody has to guess how far a half-finished run came. With
+    `only_obstacles` nothing is changed and nothing is reported but what stands in the way.
     """
     module = AnsibleAWSModule(
         argument_spec={**COMMON_ARGUMENTS, **arguments}, supports_check_mode=True, **module_options
@@ -64,4 +64,4 @@ def run(
             )
         if looks:
             module.exit_json(changed=False)
-        module.exit_json(**{**plan.results(), **facts})
+        module.exit_json(**{**plan.results(), "region": module.region, **facts})
