@@ -396,11 +396,12 @@ def _public_ui(settings: Mapping[str, Any]) -> Iterator[Problem]:
         and settings.get("ui_authentication") in ("oidc", "cognito")
         and _boolean(settings.get("load_balancer")) is True
     )
-    if any(network is not None and network.prefixlen == 0 for network in networks) and not guarded:
+    if _open_to_the_internet([network for network in networks if network is not None]) and not guarded:
         yield Problem(
             "ui_allowed_cidrs",
             cidrs,
-            "Dagster has no log-in of its own: everybody on the internet could run code with the task's role.",
+            "Dagster has no log-in of its own: everybody on the internet, or in a large part of it, could run code "
+            "with the task's role.",
             "the ranges of your office or VPN; or everybody, once ui_certificate_arn and ui_authentication are set.",
         )
     if settings.get("ui_access") == "public" and not guarded:
@@ -420,6 +421,12 @@ def _public_ui(settings: Mapping[str, Any]) -> Iterator[Problem]:
             f"What a public UI lacks here: {', '.join(missing)}.",
             "internal, reached over a VPN, peering or a Session Manager port forwarding; or public with all of these.",
         )
+
+
+def _open_to_the_internet(networks: Sequence[ipaddress.IPv4Network]) -> bool:
+    """Tell whether public ranges together, however they are split, hold more than any owner has: more than a /8."""
+    public = [network for network in networks if not any(network.subnet_of(private) for private in PRIVATE_RANGES)]
+    return sum(network.num_addresses for network in ipaddress.collapse_addresses(public)) > 2**24
 
 
 def _without_load_balancer(settings: Mapping[str, Any]) -> Iterator[Problem]:

@@ -224,6 +224,22 @@ def test_bad_setting(setting: str, value: Any, why: str, valid: str) -> None:
     [
         ({**PUBLIC, "ui_authentication": "none"}, "ui_access", "lacks here: a log-in", "public with all of these"),
         ({**PUBLIC, "ui_authentication": "none"}, "ui_allowed_cidrs", "everybody on the internet", "your office"),
+        *(
+            (
+                {**PUBLIC, **unguarded, "ui_access": access, "ui_allowed_cidrs": everybody},
+                "ui_allowed_cidrs",
+                "everybody on the internet",
+                "your office",
+            )
+            for unguarded in ({"ui_authentication": "none"}, {"ui_certificate_arn": ""}, {"load_balancer": False})
+            for access in ("public", "internal")
+            for everybody in (
+                ["0.0.0.0/0"],
+                ["0.0.0.0/1", "128.0.0.0/1"],
+                ["0.0.0.0/2", "198.51.100.0/24"],
+                [f"{number}.0.0.0/8" for number in range(1, 224)],
+            )
+        ),
         ({**PUBLIC, "ui_certificate_arn": ""}, "ui_access", "lacks here: a certificate", "public with all of these"),
         ({**PUBLIC, "load_balancer": False}, "ui_access", "lacks here: load_balancer: true", "internal"),
         ({"ui_authentication": "oidc", "ui_oidc": OIDC}, "ui_certificate_arn", "over HTTPS only", "aws acm"),
