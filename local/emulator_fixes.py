@@ -230,6 +230,25 @@ def change_throughput_of_file_systems() -> None:
     EFSResponse.update_file_system = update_file_system
 
 
+def keep_changed_subnet_groups() -> None:
+    """Keep a subnet group of RDS that was changed.
+
+    Defect: moto takes it out to change it and does not put it back.
+    AWS: ModifyDBSubnetGroup changes it in place (Amazon RDS API Reference).
+    """
+    from moto.rds.models import RDSBackend
+
+    original = RDSBackend.modify_db_subnet_group
+
+    @functools.wraps(original)
+    def modify_db_subnet_group(self: Any, subnet_name: str, *arguments: Any) -> Any:
+        group = original(self, subnet_name, *arguments)
+        self.subnet_groups[subnet_name] = group
+        return group
+
+    RDSBackend.modify_db_subnet_group = modify_db_subnet_group
+
+
 def move_labels_of_secret_versions() -> None:
     """Attach each label to one version of a secret, and return the version that is AWSCURRENT unless another is wanted.
 
@@ -318,6 +337,7 @@ FIXES: tuple[Callable[[], None], ...] = (
     tag_interfaces_of_new_instances,
     keep_cpu_credits,
     change_throughput_of_file_systems,
+    keep_changed_subnet_groups,
 )
 
 

@@ -289,6 +289,25 @@ def test_fix_changes_throughput() -> None:
         assert elastic(client(s3, "efs")) == "elastic"
 
 
+def changed_subnet_groups(s3: Any) -> list[str]:
+    """Make a subnet group, change its description, and return the descriptions that are there afterwards."""
+    rds = client(s3, "rds")
+    subnets = [item["SubnetId"] for item in client(s3, "ec2").describe_subnets()["Subnets"]][:2]
+    rds.create_db_subnet_group(DBSubnetGroupName="lab", DBSubnetGroupDescription="old", SubnetIds=subnets)
+    rds.modify_db_subnet_group(DBSubnetGroupName="lab", DBSubnetGroupDescription="new", SubnetIds=subnets)
+    return [group["DBSubnetGroupDescription"] for group in rds.describe_db_subnet_groups()["DBSubnetGroups"]]
+
+
+def test_moto_loses_changed_subnet_groups() -> None:
+    with moto() as s3:
+        assert changed_subnet_groups(s3) == []
+
+
+def test_fix_keeps_changed_subnet_groups() -> None:
+    with moto("patched") as s3:
+        assert changed_subnet_groups(s3) == ["new"]
+
+
 def labelled(s3: Any) -> tuple[Any, str]:
     """Return a client and the id of a secret's second version, to which AWSCURRENT has been moved."""
     secrets = client(s3, "secretsmanager")
