@@ -1,4 +1,4 @@
-"""No secret is where others could read it, while a platform is made, used, repaired and removed.
+"""No secret is where others could read it, while a platform is made, used, repaired, given new secrets, and removed.
 
 Everything is as verbose as a user would make it who looks for an error (-vvv), and everything it leaves is searched for
 the values of the secrets: outputs, command lines, environments, facts, task definitions, logs, files. The platform is a
@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from tests.e2e.dagster_client import wait_for
-from tests.e2e.platform_under_test import REPOSITORY, Platform
+from tests.e2e.platform_under_test import REPOSITORY, Platform, Probe
 from tests.integration.secrets.needles import Needles, files
 from tests.integration.secrets.watch import Holder, Watch
 
@@ -74,6 +74,12 @@ class Story:
     modes: dict[Path, int] = field(default_factory=dict)
     answers: dict[str, str] = field(default_factory=dict)
     watch: Watch = field(default_factory=lambda: Watch([]))
+    keys: list[set[str]] = field(default_factory=list)
+    """Ids of the S3 user's keys before and after they were changed."""
+    asked: int = 0
+    """How often the web UI was asked for the DAGs meanwhile."""
+    unanswered: list[str] = field(default_factory=list)
+    """What it said when it had none."""
 
 
 class Deployer:
@@ -169,6 +175,11 @@ class Deployer:
         self.platform.aws("secretsmanager").update_secret(SecretId="dagster-local/database", Description="changed")
         self.platform.aws("rds").modify_db_instance(DBInstanceIdentifier="dagster-local", BackupRetentionPeriod=1)
 
+    def key_ids(self) -> set[str]:
+        """Return the ids of the S3 user's keys."""
+        keys = self.platform.aws("iam").list_access_keys(UserName="dagster-local-s3")["AccessKeyMetadata"]
+        return {key["AccessKeyId"] for key in keys}
+
     def revoke(self) -> None:
         """Take the keys of the S3 user away, so that others have to be made."""
         iam = self.platform.aws("iam")
@@ -201,6 +212,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             deployer.revoke()
             deployer.play("repair", "site.yml", "--diff", *WITH_SECRETS)
             deployer.learn()
+            rotate(platform, deployer, story)
             story.needles.add(SUPERUSER, (platform.state / "postgres-password").read_text(encoding="ascii"))
             ask(platform, story)
             look_at_files(platform, story)
@@ -233,6 +245,17 @@ def use(platform: Platform) -> None:
     assert location.error is None
     run = platform.ui.launch("main", assets=[sorted(location.assets)[0]])
     platform.ui.wait_run(run)
+
+
+def rotate(platform: Platform, deployer: Deployer, story: Story) -> None:
+    """Change the password and the keys while the web UI is asked; execute a run with the new ones."""
+    story.keys.append(deployer.key_ids())
+    with Probe(platform.ui, "main") as probe:
+        deployer.play("rotate", "playbooks/rotate_credentials.yml", "--diff")
+        deployer.learn()
+        use(platform)
+    story.keys.append(deployer.key_ids())
+    story.asked, story.unanswered = probe.asked, probe.failures
 
 
 def ask(platform: Platform, story: Story) -> None:
@@ -284,14 +307,23 @@ def test_every_secret_is_looked_for(story: Story) -> None:
 
 
 def test_outputs_hold_no_secret(story: Story) -> None:
-    assert set(story.outputs) == {"site", "deploy", "preview", "repair", "destroy"}
+    assert set(story.outputs) == {"site", "deploy", "preview", "repair", "rotate", "destroy"}
     for text in story.outputs.values():
         assert "<localhost> EXEC" in text, "not verbose"
     # What the drift was about is told, so this was the place to tell a secret.
     for text in ("listener", "BackupRetentionPeriod", "dagster-local/database"):
         assert text in story.outputs["preview"]
     assert "iam-access-key" in story.outputs["repair"]
+    assert {"iam-access-key", "rds-instance", "secret-version"} <= set(re.findall(r"[\w-]+", story.outputs["rotate"]))
     assert story.needles.among(story.outputs) == {}
+
+
+def test_nobody_notices_that_the_credentials_change(story: Story) -> None:
+    assert story.unanswered == []
+    assert story.asked > 10
+    before, after = story.keys
+    assert before.isdisjoint(after)
+    assert (len(before), len(after)) == (1, 1)
 
 
 def test_command_lines_hold_no_secret(story: Story) -> None:
