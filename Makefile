@@ -65,6 +65,10 @@ infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
 rotate-credentials: env-controller ## New database password and S3 keys, without an outage (playbooks/rotate_credentials.yml)
 	@$(ANSIBLE) playbooks/rotate_credentials.yml $(ARGS)
 
+.PHONY: deployer-policy
+deployer-policy: env-controller ## Print the IAM policies for whoever deploys (playbooks/deployer_policy.yml)
+	@$(ANSIBLE) playbooks/deployer_policy.yml $(ARGS)
+
 .PHONY: infra-destroy
 infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.yml)
 	@$(ANSIBLE) playbooks/destroy.yml $(ARGS)

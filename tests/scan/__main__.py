@@ -3,7 +3,8 @@
 What is asked of AWS are the recorded requests of each topology (tests/integration/topologies/golden), made into
 CloudFormation templates. Whatever the scanner finds fails, unless exceptions.yml gives the reason why it stays. An
 exception that nothing needs any more fails too, and so does a scanner that does not find what is planted for it.
-Nothing is sent or fetched.
+IAM policies, those that are printed for whoever deploys and those of the recorded requests, are compared with AWS's
+reference of actions, resources and condition keys. Nothing is sent or fetched.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from tests.scan.cloudformation import template
 from tests.scan.findings import Finding, judge, read_exceptions
 from tests.scan.planted import PLANTED_FILE, PLANTED_TEXT, weakened
+from tests.scan.reference import policy_problems, read_reference
 
 ROOT = Path(__file__).parents[2]
 CHECKOV = ROOT / ".venv" / "scan" / "bin" / "checkov"
@@ -53,9 +55,12 @@ def main() -> int:
             findings += [Finding.of(check, WORK) for check in part["results"]["failed_checks"]]
     verdict = judge(findings, read_exceptions(EXCEPTIONS))
     print(f"{passed} checks passed; {verdict.excepted} findings stay, for {verdict.used} reasons in {EXCEPTIONS.name}.")
-    for problem in verdict.problems:
+    checked, wrong = policy_problems(read_reference(CHECKOV.parents[1]), GOLDEN)
+    print(f"{checked} statements of IAM policies compared with AWS's reference.")
+    problems = [*verdict.problems, *wrong]
+    for problem in problems:
         print(f"  {problem}")
-    return 1 if verdict.problems else 0
+    return 1 if problems else 0
 
 
 def lay_out_platform(directory: Path) -> None:

@@ -12,6 +12,7 @@ from tests.scan.__main__ import EXCEPTIONS, GOLDEN
 from tests.scan.cloudformation import COMPLETING, LEFT_OUT, MAKING, RULES, template
 from tests.scan.findings import Excepted, Finding, judge, read_exceptions
 from tests.scan.planted import EXPECTED, PLANTED_FILE, weakened
+from tests.scan.reference import statement_problems
 
 CALLS = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(GOLDEN.glob("*.json"))}
 PLANTED = [Finding(check, "planted", f"files/{PLANTED_FILE}") for check in EXPECTED]
@@ -88,3 +89,41 @@ def test_every_exception_has_a_reason(tmp_path: Path) -> None:
     file.write_text("[{check: CKV_1, places: [a], reason: because}]")
     with pytest.raises(AssertionError, match="a reason is a sentence"):
         read_exceptions(file)
+
+
+REFERENCE = {
+    "s3": {
+        "privileges": {
+            "GetObject": {
+                "resource_types": {"object": {"condition_keys": []}, "": {"condition_keys": ["s3:TlsVersion"]}}
+            },
+            "ListAllMyBuckets": {"resource_types": {"": {"condition_keys": []}}},
+        },
+        "resources": {
+            "object": {
+                "arn": "arn:${Partition}:s3:::${BucketName}/${ObjectName}",
+                "condition_keys": ["s3:tag/${TagKey}"],
+            }
+        },
+    }
+}
+OBJECTS = "arn:aws:s3:::lab/dags/*"
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "key", "problem"),
+    [
+        ("s3:GetObject", OBJECTS, "s3:TlsVersion", None),
+        ("s3:GetObject", OBJECTS, "s3:tag/owner", None),
+        ("s3:ListAllMyBuckets", "*", "aws:RequestedRegion", None),
+        ("s3:GetObjects", OBJECTS, "s3:TlsVersion", "s3:GetObjects is no action"),
+        ("s3:GetObject", "*", "s3:TlsVersion", "s3:GetObject knows resources (object) and is allowed on *"),
+        ("s3:ListAllMyBuckets", OBJECTS, "aws:RequestedRegion", "s3:ListAllMyBuckets knows no resource"),
+        ("s3:GetObject", "arn:aws:s3:::lab", "s3:TlsVersion", "s3:GetObject is for none of the resources"),
+        ("s3:GetObject", OBJECTS, "s3:prefix", "s3:GetObject does not know the condition key s3:prefix"),
+    ],
+)
+def test_policies_are_compared_with_the_reference(action: str, resource: str, key: str, problem: str | None) -> None:
+    statement = {"Action": action, "Resource": resource, "Condition": {"StringEquals": {key: "x"}}}
+    found = list(statement_problems(REFERENCE, statement))
+    assert found == [] if problem is None else any(text.startswith(problem) for text in found)

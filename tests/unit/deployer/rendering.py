@@ -1,0 +1,60 @@
+"""The policies of policies/, rendered by Ansible's own Templar, as playbooks/deployer_policy.yml does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROOT = Path(__file__).parents[3]
+INVENTORY = ROOT / "inventories" / "example" / "group_vars" / "all"
+FILES = ("names", "deployer", "dags")
+MINE = {"aws_account_id": "123456789012"}
+"""What the example leaves to its user."""
+
+ADOPTED = {
+    "vpc_existing_id": "vpc-0a1b2c3d4e5f60718",
+    "vpc_existing_public_subnet_ids": ["subnet-0a1b2c3d4e5f60711", "subnet-0a1b2c3d4e5f60712"],
+    "vpc_existing_private_subnet_ids": ["subnet-0a1b2c3d4e5f60713", "subnet-0a1b2c3d4e5f60714"],
+    "rds_existing_instance": "warehouse",
+    "rds_existing_secret": "warehouse/dagster",
+}
+OIDC = {"ui_authentication": "oidc", "ui_oidc": {"client_secret_name": "oidc"}}
+COGNITO = {
+    "ui_authentication": "cognito",
+    "ui_cognito": {"user_pool_arn": "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_abcdefghi"},
+}
+INVENTORIES: dict[str, dict[str, Any]] = {
+    "the example": {},
+    "with a log-in at a provider": OIDC,
+    "with a log-in at Cognito": COGNITO,
+    "adopted": {**ADOPTED, **OIDC, "s3_existing_bucket": True, "dags_bucket_name": "the-team-s-bucket"},
+    # 22 characters are the most that are accepted.
+    "with long names": {
+        **ADOPTED,
+        **COGNITO,
+        "name_prefix": "dagster-of-our-company",
+        "aws_region": "ap-southeast-2",
+    },
+}
+
+
+def variables(**changes: Any) -> tuple[DataLoader, dict[str, Any]]:
+    """Return loader and variables of the example inventory with some changes, and the policies' own."""
+    loader = DataLoader()
+    files = [*sorted(INVENTORY.glob("*.yml")), *(ROOT / "policies" / f"{name}.yml" for name in FILES)]
+    found: dict[str, Any] = {}
+    for file in files:
+        found |= loader.load_from_file(str(file), trusted_as_template=True)
+    return loader, {**found, "inventory_dir": str(INVENTORY.parents[1]), **MINE, **changes}
+
+
+def render(**changes: Any) -> dict[str, list[dict[str, Any]]]:
+    """Return the statements of each policy."""
+    loader, found = variables(**changes)
+    rendered: dict[str, list[dict[str, Any]]] = Templar(loader=loader, variables=found).template(
+        found["__policy_statements"]
+    )
+    return rendered
