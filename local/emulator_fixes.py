@@ -186,6 +186,25 @@ def tag_interfaces_of_new_instances() -> None:
     InstanceBackend.run_instances = run_instances
 
 
+def remove_interfaces_of_deleted_gateways() -> None:
+    """Remove the network interface of a NAT gateway with it.
+
+    Defect: moto leaves it, for good.
+    AWS: it goes with the gateway, and nobody else can remove it (Amazon VPC user guide, "NAT gateway basics").
+    """
+    from moto.ec2.models.nat_gateways import NatGatewayBackend
+
+    original = NatGatewayBackend.delete_nat_gateway
+
+    @functools.wraps(original)
+    def delete_nat_gateway(self: Any, nat_gateway_id: str) -> Any:
+        gateway = original(self, nat_gateway_id)
+        self.enis.pop(gateway._eni.id, None)
+        return gateway
+
+    NatGatewayBackend.delete_nat_gateway = delete_nat_gateway
+
+
 def keep_cpu_credits() -> None:
     """Let CPU credits of instances be changed, and return what they were changed to.
 
@@ -335,6 +354,7 @@ FIXES: tuple[Callable[[], None], ...] = (
     refuse_revoked_keys,
     keep_tags_of_scalable_targets,
     tag_interfaces_of_new_instances,
+    remove_interfaces_of_deleted_gateways,
     keep_cpu_credits,
     change_throughput_of_file_systems,
     keep_changed_subnet_groups,

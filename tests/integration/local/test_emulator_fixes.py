@@ -251,6 +251,26 @@ def test_fix_tags_interfaces_of_new_instances() -> None:
         assert interface_tags(client(s3, "ec2")) == [{"Key": "owner", "Value": "me"}]
 
 
+def interfaces_after_a_gateway(ec2: Any) -> list[Any]:
+    """Make a NAT gateway, delete it, and return the network interfaces that are there afterwards."""
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    gateway = ec2.create_nat_gateway(SubnetId=subnet, AllocationId=address)["NatGateway"]["NatGatewayId"]
+    assert len(ec2.describe_network_interfaces()["NetworkInterfaces"]) == 1
+    ec2.delete_nat_gateway(NatGatewayId=gateway)
+    return list(ec2.describe_network_interfaces()["NetworkInterfaces"])
+
+
+def test_moto_leaves_interfaces_of_deleted_gateways() -> None:
+    with moto() as s3:
+        assert len(interfaces_after_a_gateway(client(s3, "ec2"))) == 1
+
+
+def test_fix_removes_interfaces_of_deleted_gateways() -> None:
+    with moto("patched") as s3:
+        assert interfaces_after_a_gateway(client(s3, "ec2")) == []
+
+
 def credits_afterwards(ec2: Any) -> list[str]:
     """Change the credits of one of two instances, and return what comes back of both."""
     ids = [instance(ec2), instance(ec2)]

@@ -191,7 +191,7 @@ TABLE: tuple[Drift, ...] = (
     ),
     Drift(
         "task-definition",
-        "containerDefinitions.webserver.secrets.DAGSTER_POSTGRES_PASSWORD",
+        "containerDefinitions.webserver.secrets.DAGSTER_POSTGRES_PASSWORD.valueFrom",
         _register(lambda document: _password(document).update(valueFrom=f"{_password(document)['valueFrom']}x")),
         lambda aws: _password(_definition(aws, "webserver")),
     ),
