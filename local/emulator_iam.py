@@ -46,7 +46,8 @@ def apply() -> None:
         if ActionAuthenticatorMixin.request_count < settings.INITIAL_NO_AUTH_ACTION_COUNT:
             ActionAuthenticatorMixin.request_count += 1
             return
-        if self.get_access_key() in OWNER_KEYS:
+        credential = self.headers.get("Authorization", "").partition("Credential=")[2]
+        if credential.partition("/")[0] in OWNER_KEYS:
             return
         path = self.raw_path + (f"?{self.parsed_url.query}" if self.parsed_url.query else "")
         service, operation, params = _parsed(self)
@@ -173,6 +174,9 @@ class MotoAccount:
             case "mount-target":
                 target = self._backend("efs").mount_targets_by_id.get(resource_id)
                 return str(target.file_system_id) if target else ""
+            case "secret":
+                known = self._backend("secretsmanager").secrets
+                return str(known[resource_id].arn) if resource_id in known else ""
             case "scalable-target":
                 return next((str(target.arn) for target in self._targets() if target.resource_id == resource_id), "")
         raise ValueError(kind)

@@ -59,7 +59,7 @@ class Account(Protocol):
 
     def owner(self, kind: str, resource_id: str) -> str:
         """Return what something belongs to, by its id, or "": ``association`` (a route table), ``mount-target`` (a file
-        system), ``image`` (the account that made it, or ``amazon``), ``scalable-target`` (its ARN)."""
+        system), ``image`` (the account that made it, or ``amazon``), ``scalable-target`` and ``secret`` (the ARN)."""
 
 
 def action(service: str, operation: str) -> str:
@@ -498,8 +498,8 @@ def _named(request: _Request) -> Iterator[Need]:
             owner = "" if name.startswith("/aws/service/") else request.account.id
             arn = f"arn:{request.account.partition}:ssm:{request.account.region}:{owner}:parameter/{name.lstrip('/')}"
         if request.service == "secretsmanager" and not name.startswith("arn:"):
-            # Nobody knows the end of the ARN of a secret that is only named; "Policy examples for Secrets Manager".
-            arn += "-??????"
+            # The ARN of one that is not there yet ends in nobody knows what; "Policy examples for Secrets Manager".
+            arn = request.account.owner("secret", name) or f"{arn}-??????"
         yield request.need(arn, new=new)
         if tagging and request.tags():
             yield request.need(arn, action=tagging, new=True)

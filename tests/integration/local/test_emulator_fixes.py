@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
+
+from local.emulator_iam import enforce
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "lab"
@@ -396,3 +398,64 @@ def test_moto_accepts_revoked_keys() -> None:
 def test_fix_refuses_revoked_keys() -> None:
     with moto("patched") as s3:
         assert answers_to_revoked_keys(s3) == ["stored", "InvalidAccessKeyId", "InvalidAccessKeyId"]
+
+
+def enforced_answers(s3: Any) -> dict[str, str]:
+    """Return how a user's requests are answered who may do each of them, but none on anything else; IAM is enforced."""
+    iam = client(s3, "iam")
+    ours = {"StringEquals": {"aws:ResourceTag/owner": "lab"}}
+    statements: list[dict[str, Any]] = [
+        {"Action": "iam:GetUser", "Resource": "arn:aws:iam::123456789012:user/lab"},
+        {"Action": "ec2:DeleteVpc", "Resource": "arn:aws:ec2:us-east-1:123456789012:vpc/*", "Condition": ours},
+        {"Action": "s3:GetBucketVersioning", "Resource": f"arn:aws:s3:::{BUCKET}"},
+        {"Action": "elasticfilesystem:DescribeFileSystems", "Resource": "*"},
+    ]
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement} for statement in statements]}
+    iam.create_user(UserName="lab")
+    iam.put_user_policy(UserName="lab", PolicyName="lab", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName="lab")["AccessKey"]
+    keys = (key["AccessKeyId"], key["SecretAccessKey"])
+    tags = [{"ResourceType": "vpc", "Tags": [{"Key": "owner", "Value": "lab"}]}]
+    tagged = client(s3, "ec2").create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=tags)["Vpc"]["VpcId"]
+    other = client(s3, "ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    s3.create_bucket(Bucket="other")
+    enforce(s3.meta.endpoint_url, True)
+    ec2, theirs = client(s3, "ec2", keys), client(s3, "s3", keys)
+    requests: dict[str, Callable[[], Any]] = {
+        "named user": lambda: client(s3, "iam", keys).get_user(UserName="lab"),
+        "another user": lambda: client(s3, "iam", keys).get_user(UserName="other"),
+        "tagged VPC": lambda: ec2.delete_vpc(VpcId=tagged),
+        "another VPC": lambda: ec2.delete_vpc(VpcId=other),
+        "bucket": lambda: theirs.get_bucket_versioning(Bucket=BUCKET),
+        "another bucket": lambda: theirs.get_bucket_versioning(Bucket="other"),
+        "GET without a query": lambda: client(s3, "efs", keys).describe_file_systems(),
+    }
+    answers = {}
+    for name, request in requests.items():
+        try:
+            request()
+            answers[name] = "allowed"
+        except ClientError as error:
+            answers[name] = code(error)
+    return answers
+
+
+def test_moto_enforces_neither_resources_nor_conditions() -> None:
+    with moto() as s3:
+        answers = enforced_answers(s3)
+    assert answers["named user"] == "AccessDenied"
+    assert answers["tagged VPC"] == "AccessDenied"
+    assert answers["GET without a query"] == "403"
+
+
+def test_fix_enforces_resources_and_conditions() -> None:
+    with moto("patched") as s3:
+        assert enforced_answers(s3) == {
+            "named user": "allowed",
+            "another user": "AccessDenied",
+            "tagged VPC": "allowed",
+            "another VPC": "UnauthorizedOperation",
+            "bucket": "allowed",
+            "another bucket": "AccessDenied",
+            "GET without a query": "allowed",
+        }
