@@ -19,6 +19,7 @@ import botocore.session
 import pytest
 
 from module_utils.aws_model import request_problems
+from tests.integration.deployer.identity import deployer, enforced
 from tests.integration.emulated import emulator
 from tests.integration.topologies.inventories import TOPOLOGIES, arguments
 from tests.integration.topologies.limits import INLINE_POLICY_LIMITS, inline_policy_sizes, limit_problems, tags_of
@@ -47,9 +48,12 @@ def topology(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def requests(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
-    """Everything that one run of site.yml in an empty account sends."""
+    """Everything that one run of site.yml in an empty account sends, with the printed policies and IAM enforced."""
     with emulator(tmp_path_factory.mktemp(topology)) as aws:
-        aws.succeed("site.yml", *arguments(aws, topology))
+        given = arguments(aws, topology)
+        allowed = deployer(aws, *given)
+        with enforced(aws.url):
+            aws.succeed("site.yml", *given, *allowed)
         yield aws.requests
 
 
