@@ -6,7 +6,6 @@ killed half-way, and for what stands in the way.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.integration.emulated import ROOT, Emulator, emulator, kill, recap
+from tests.integration.emulated import Emulator, emulator, kill, recap
 from tests.integration.topologies.inventories import arguments
+from tests.integration.whole_account import account_of
 
 BUCKET = "dagster-local-dags-123456789012"
 DESTROY = ("playbooks/destroy.yml", "-e", "confirm_destroy=dagster-local")
@@ -30,11 +30,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def account(aws: Emulator) -> ModuleType:
     """Return molecule/shared/account.py, looking at the emulator."""
-    spec = importlib.util.spec_from_file_location("account", ROOT / "molecule" / "shared" / "account.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module)["client"] = aws.client
+    module = account_of(aws)
     module.make_foreign_resources()
     return module
 
