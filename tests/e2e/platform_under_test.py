@@ -19,8 +19,10 @@ import psutil
 
 from local.emulator_state import FILE as STATE_FILE
 from tests.e2e.dagster_client import DagsterClient
+from tests.integration.deployer.identity import as_profile, make_user, read_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 
 
 def free_ports(count: int) -> list[int]:
@@ -63,6 +65,8 @@ class Platform:
             "DAGSTER_LOCAL_AWS_PORT": str(self.aws_port),
             "DAGSTER_LOCAL_UI_PORT": str(self.ui_port),
             "DAGSTER_LOCAL_POSTGRES_PORT": str(self.postgres_port),
+            # The emulator enforces IAM from its first request on: tasks have their role and nothing else.
+            "INITIAL_NO_AUTH_ACTION_COUNT": "0",
             "ANSIBLE_NOCOLOR": "1",
         }
         return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | ours
@@ -71,14 +75,16 @@ class Platform:
     def ui(self) -> DagsterClient:
         return DagsterClient(f"http://127.0.0.1:{self.ui_port}")
 
-    def aws(self, service: Any) -> Any:
-        """Return a boto3 client of the emulator."""
+    def aws(self, service: Any, *keys: str) -> Any:
+        """Return a boto3 client of the emulator, as the account's owner or with other keys: id, secret and token."""
+        key, secret, *token = keys or ("test", "test")
         return boto3.client(
             service,
             region_name="us-east-1",
             endpoint_url=f"http://127.0.0.1:{self.aws_port}",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token[0] if token else None,
         )
 
     def run(self, *command: str, expect: int | None = 0, seconds: float = 900) -> str:
@@ -106,9 +112,28 @@ class Platform:
         return self.run("make", "--no-print-directory", target, **kwargs)
 
     def deploy(self, *extra: str, **kwargs: Any) -> str:
-        """Run ``ansible-playbook deploy_dags.yml`` on the tree of this platform."""
-        playbook = Path(sys.executable).parent / "ansible-playbook"
-        return self.run(str(playbook), "deploy_dags.yml", "-e", f"dags_path={self.tree}", *extra, **kwargs)
+        """Run ``ansible-playbook deploy_dags.yml`` on the tree of this platform, as who may deploy DAGs only."""
+        arguments = ("-e", f"dags_path={self.tree}", *self.publisher(), *extra)
+        return self.run(str(PLAYBOOK), "deploy_dags.yml", *arguments, **kwargs)
+
+    @property
+    def _publisher_file(self) -> Path:
+        return self.state.with_name("publisher.cfg")
+
+    def publisher(self) -> tuple[str, ...]:
+        """Return the arguments of a playbook that runs with the printed policy for deploying DAGs, and no other."""
+        iam = self.aws("iam")
+        # An account that has forgotten everything has forgotten the user, too.
+        if "publisher" not in {user["UserName"] for user in iam.list_users()["Users"]}:
+            policies = self.state.with_name("policies")
+            self.run(str(PLAYBOOK), "playbooks/deployer_policy.yml", "-e", f"deployer_policy_directory={policies}")
+            document = json.loads((policies / "dags.json").read_text(encoding="utf-8"))
+            make_user(iam, "publisher", {"dags": document}, self._publisher_file)
+        return as_profile(self._publisher_file, f"http://127.0.0.1:{self.aws_port}")
+
+    def publisher_keys(self) -> tuple[str, str]:
+        """Return the keys of that user."""
+        return read_keys(self._publisher_file)
 
     def forget_the_account(self) -> None:
         """Kill the emulator and remove what it has kept, as if the machine had lost it."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.e2e.dagster_client import wait_for
 from tests.e2e.platform_under_test import Platform, Probe
@@ -56,6 +57,21 @@ def test_status_says_what_each_task_serves_and_since_when(platform: Platform) ->
     for service in ("webserver", "daemon"):
         (line,) = [line for line in lines if line.startswith(f"{service} ")]
         assert re.search(rf"HEALTHY +\S+ +{release} +serving +\d+ (s|min) +\d+ s$", line), line
+
+
+def test_iam_is_enforced_all_the_while(platform: Platform) -> None:
+    """In all these tests tasks have their role only, and who deploys may deploy DAGs only."""
+    platform.deploy()
+    bucket, role = "dagster-local-dags-123456789012", "arn:aws:iam::123456789012:role/dagster-local-task"
+    made = platform.aws("sts").assume_role(RoleArn=role, RoleSessionName="a-task")["Credentials"]
+    task = platform.aws("s3", made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"])
+    publisher = platform.aws("s3", *platform.publisher_keys())
+    assert task.get_object(Bucket=bucket, Key="releases/current")
+    for s3, key in ((task, "releases/current"), (task, "dags/main/assets.py"), (publisher, "data/table.csv")):
+        with pytest.raises(ClientError, match="Access Denied"):
+            s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    with pytest.raises(ClientError, match="Access Denied"):
+        publisher.delete_bucket(Bucket=bucket)
 
 
 def test_second_deploy_changes_nothing(platform: Platform) -> None:

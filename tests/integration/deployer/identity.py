@@ -63,6 +63,12 @@ def make_user(iam: Any, name: str, policies: Policies, file: Path) -> None:
     )
 
 
+def read_keys(file: Path) -> tuple[str, str]:
+    """Return the keys that `make_user` wrote down."""
+    found = dict(line.split(" = ", 1) for line in file.read_text(encoding="utf-8").splitlines() if " = " in line)
+    return found["aws_access_key_id"], found["aws_secret_access_key"]
+
+
 def as_profile(file: Path, url: str) -> tuple[str, ...]:
     """Return the arguments with which a playbook of the inventory `local` runs with the keys in a file."""
     environment: Mapping[str, str] = {

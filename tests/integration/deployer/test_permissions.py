@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.deployer.identity import Policies, as_user, enforced, printed_policies, without
+from tests.integration.deployer.identity import Policies, as_user, enforced, printed_policies, read_keys, without
 from tests.integration.emulated import ACCOUNT, REGION, Emulator, emulator, recap
 
 NAME, BUCKET = "dagster-local", f"dagster-local-dags-{ACCOUNT}"
@@ -189,7 +189,7 @@ DEPLOYER_FORBIDDEN: dict[str, Callable[[Any, dict[str, str]], Any]] = {
 
 def test_what_the_deployer_must_not_do(platform: Account) -> None:
     account = platform
-    grant = Grant(*keys_of(account, "deployer"))
+    grant = Grant(*read_keys(account.aws.state / "deployer.cfg"))
     for what, act in DEPLOYER_FORBIDDEN.items():
         try:
             refused(lambda act=act: act(grant.clients(account.aws), account.others))  # type: ignore[misc] # bound at once
@@ -223,13 +223,6 @@ class Grant:
             )
 
         return client
-
-
-def keys_of(account: Account, user: str) -> tuple[str, str]:
-    """Return the keys of a user of `as_user`."""
-    lines = (account.aws.state / f"{user}.cfg").read_text(encoding="utf-8").splitlines()
-    found = dict(line.split(" = ", 1) for line in lines if " = " in line)
-    return found["aws_access_key_id"], found["aws_secret_access_key"]
 
 
 def identity(account: Account, name: str) -> Callable[[str], Any]:
