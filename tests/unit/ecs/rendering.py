@@ -105,7 +105,9 @@ class Renderer:
         self.variables |= variables.get_vars(host=inventory.get_host("localhost"))
         self.variables |= (FACTS if with_facts else {}) | {
             "role_path": str(REPOSITORY / "roles" / "ecs"),
+            # What Ansible itself always knows of a run.
             "ansible_playbook_python": "/usr/bin/python3",
+            "ansible_run_tags": ["all"],
         }
         self.variables |= {key: _trusted(value) for key, value in settings.items()}
 
