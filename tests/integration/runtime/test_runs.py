@@ -97,7 +97,7 @@ def test_run_in_flight_finishes_on_its_own_release(bucket: Bucket, start: Start,
         if version == "without the location":
             shutil.rmtree(bucket.tree / "main")
             (bucket.tree / "other").mkdir()
-            (bucket.tree / "other/__init__.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+            (bucket.tree / "other/__init__.py").write_text(MOVED, encoding="utf-8")
             release = bucket.publish()
         else:
             shutil.rmtree(bucket.tree / "other", ignore_errors=True)
@@ -202,6 +202,18 @@ defs = dg.Definitions(
 )
 """
 
+MOVED = """
+import dagster as dg
+
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+def part() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"version": "three"})
+
+
+defs = dg.Definitions(assets=[part])
+"""
+
 _RUNS = """
 { runsOrError(limit: 100) { ... on Runs { results { runId status jobName tags { key value } } } } }
 """
@@ -215,7 +227,8 @@ mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParam
 def test_queued_runs_execute_the_release_they_were_created_from(bucket: Bucket, start: Start, gate: Gate) -> None:
     """Runs of a sensor, a schedule, a backfill and the UI wait through two deployments and a new daemon's task.
 
-    The last deployment even removes their code location.
+    The last deployment even removes their code location. It keeps the asset of the backfill, in another one: Dagster
+    ends a backfill whose asset is gone, and cancels its runs.
     """
 
     def release(version: str, schedule: str = "STOPPED") -> str:
@@ -259,7 +272,7 @@ def test_queued_runs_execute_the_release_they_were_created_from(bucket: Bucket, 
         task.wait_release(two)
     shutil.rmtree(bucket.tree / "main")
     (bucket.tree / "other").mkdir()
-    (bucket.tree / "other/__init__.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+    (bucket.tree / "other/__init__.py").write_text(MOVED, encoding="utf-8")
     three = bucket.publish()
     for task in (webserver, daemon):
         task.wait_release(three)
