@@ -47,8 +47,8 @@ lint() {
 # What checkov finds in the requests of each topology, the Dockerfile and all files; tests/scan/exceptions.yml.
 scan() { stage "checkov" python -m tests.scan; }
 
-# A file's tests stay together, for what they share. Three at a time on two cores: most of the time they wait.
-run_pytest() { stage "pytest" pytest -n 3 --dist loadfile --durations 15; }
+# tests/conftest.py says what stays together. Three at a time on two cores: most of the time they wait.
+run_pytest() { stage "pytest" pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations 15; }
 
 case ${1:-all} in
   lint) lint ;;

@@ -47,15 +47,17 @@ class Platform:
     postgres_port: int
     tree: Path
     """The DAG tree that ``deploy`` publishes; starts as a copy of the repository's ``dags/``."""
+    enforce_iam: bool = True
+    """Whether the emulator enforces IAM from its first request on: tasks have their role and nothing else."""
     outputs: list[str] = field(default_factory=list)
 
     @classmethod
-    def create(cls, base: Path) -> Platform:
+    def create(cls, base: Path, *, enforce_iam: bool = True) -> Platform:
         """Choose free ports and lay out a copy of the example DAGs below ``base``."""
         aws, ui, postgres = free_ports(3)
         tree = base / "dags"
         shutil.copytree(REPOSITORY / "dags", tree, ignore=shutil.ignore_patterns("__pycache__"))
-        return cls(base / "state", aws, ui, postgres, tree)
+        return cls(base / "state", aws, ui, postgres, tree, enforce_iam)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -65,10 +67,10 @@ class Platform:
             "DAGSTER_LOCAL_AWS_PORT": str(self.aws_port),
             "DAGSTER_LOCAL_UI_PORT": str(self.ui_port),
             "DAGSTER_LOCAL_POSTGRES_PORT": str(self.postgres_port),
-            # The emulator enforces IAM from its first request on: tasks have their role and nothing else.
-            "INITIAL_NO_AUTH_ACTION_COUNT": "0",
             "ANSIBLE_NOCOLOR": "1",
         }
+        if self.enforce_iam:
+            ours["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
         return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | ours
 
     @property

@@ -26,5 +26,5 @@ def test_everything_slow_is_asked_for_before_anything_is_waited_for(aws: Emulato
     assert "waiting for the RDS instance 'dagster-local' to become available (0 s of at most 1800 s)" in first.stdout
     routes = aws.client("ec2").describe_route_tables()["RouteTables"]
     assert any(route.get("NatGatewayId") for table in routes for route in table["Routes"])
-    again = aws.succeed("site.yml", *arguments)
+    again = aws.succeed("site.yml", "--check", *arguments)
     assert recap(again)["changed"] == 0

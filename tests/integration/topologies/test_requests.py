@@ -12,7 +12,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import botocore.session
@@ -20,9 +22,10 @@ import pytest
 
 from module_utils.aws_model import request_problems
 from tests.integration.deployer.identity import deployer, enforced
-from tests.integration.emulated import emulator
+from tests.integration.emulated import Emulator, emulator
 from tests.integration.topologies.inventories import TOPOLOGIES, arguments
 from tests.integration.topologies.limits import INLINE_POLICY_LIMITS, inline_policy_sizes, limit_problems, tags_of
+from tests.integration.whole_account import account_of
 
 HERE = Path(__file__).parent
 READING = re.compile("Describe|Get|List|Head")
@@ -46,15 +49,39 @@ def topology(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@dataclass
+class Platform:
+    """A platform in an account with others' resources in it."""
+
+    aws: Emulator
+    arguments: tuple[str, ...]
+    """Of the topology."""
+    account: ModuleType
+    """molecule/shared/account.py, looking at the emulator."""
+    before: dict[str, list[str]]
+    """All that was in the account before the platform."""
+    requests: list[dict[str, Any]]
+    """Everything that the first site.yml sent."""
+
+
 @pytest.fixture(scope="module")
-def requests(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
-    """Everything that one run of site.yml in an empty account sends, with the printed policies and IAM enforced."""
+def platform(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Run site.yml for the first time, with the printed policies and IAM enforced."""
     with emulator(tmp_path_factory.mktemp(topology)) as aws:
         given = arguments(aws, topology)
+        account = account_of(aws)
+        account.make_foreign_resources()
         allowed = deployer(aws, *given)
+        before = account.snapshot()
         with enforced(aws.url):
             aws.succeed("site.yml", *given, *allowed)
-        yield aws.requests
+        yield Platform(aws, given, account, before, aws.requests)
+
+
+@pytest.fixture(scope="module")
+def requests(platform: Platform) -> list[dict[str, Any]]:
+    """Everything that one run of site.yml in a new account sends."""
+    return platform.requests
 
 
 def test_every_request_is_valid(requests: list[dict[str, Any]]) -> None:
@@ -110,6 +137,15 @@ def test_what_is_made_is_what_was_reviewed(topology: str, requests: list[dict[st
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(made, encoding="utf-8")
     assert made == file.read_text(encoding="utf-8"), f"run again with UPDATE_GOLDEN=1 and review {file}"
+
+
+def test_destroy_removes_all_of_it_and_nothing_else(platform: Platform) -> None:
+    """The last test of each topology."""
+    aws = platform.aws
+    aws.take_changes()
+    aws.succeed("playbooks/destroy.yml", "-e", "confirm_destroy=dagster-local", *platform.arguments)
+    assert platform.account.differences(platform.before, platform.account.snapshot()) == []
+    assert "create" not in {change["action"] for change in aws.take_changes()}
 
 
 def readable(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
