@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 ENV ?= local
 ARGS ?=
 RELEASE ?=
+FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
 ANSIBLE := .venv/controller/bin/ansible-playbook -i $(INVENTORY)
@@ -56,6 +57,10 @@ dags-history: env-controller ## Who released what when, what it changed, which t
 .PHONY: infra-plan
 infra-plan: env-controller ## Show what infra-apply would create, change, replace and remove, with prices
 	@ANSIBLE_STDOUT_CALLBACK=platform_plan $(ANSIBLE) site.yml --check --diff $(ARGS)
+
+.PHONY: cost
+cost: env-controller ## What the platform costs a month, per resource and topology; FORMAT=json (playbooks/cost.yml)
+	@ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE) playbooks/cost.yml -e "cost_format=$(FORMAT)" $(ARGS)
 
 .PHONY: infra-apply
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)

@@ -1,5 +1,7 @@
 """What site.yml asks of AWS in each topology: valid by the service models, within the limits, tagged, and as reviewed.
 
+And what it costs: `make cost`, which asks AWS nothing, and the plan's sum of what would be made have to agree.
+
 The emulator checks neither enumerations nor patterns. Every request is held against the model that botocore ships and
 the limits that only AWS's documentation holds; what makes or changes something is compared with a file in golden/, so
 that a review sees each change. Write the files anew with UPDATE_GOLDEN=1.
@@ -12,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ import botocore.session
 import pytest
 
 from module_utils.aws_model import request_problems
+from module_utils.aws_prices import PRICED, load_prices
+from module_utils.plan_summary import difference, merge, with_scaling
 from tests.integration.deployer.identity import deployer, enforced
 from tests.integration.emulated import emulator
 from tests.integration.topologies.inventories import TOPOLOGIES, arguments
@@ -46,15 +51,35 @@ def topology(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one run of site.yml in an empty account did, and what `make cost` had said."""
+
+    requests: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+    estimate: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def requests(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
-    """Everything that one run of site.yml in an empty account sends, with the printed policies and IAM enforced."""
+def run(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run site.yml with the printed policies and IAM enforced."""
     with emulator(tmp_path_factory.mktemp(topology)) as aws:
         given = arguments(aws, topology)
+        cost = aws.succeed(
+            "playbooks/cost.yml", *given, "-e", "cost_format=json", ANSIBLE_STDOUT_CALLBACK="platform_report"
+        )
+        assert aws.requests == []
         allowed = deployer(aws, *given)
+        aws.take_changes()
         with enforced(aws.url):
             aws.succeed("site.yml", *given, *allowed)
-        yield aws.requests
+        yield Run(aws.requests, aws.take_changes(), json.loads(cost.stdout))
+
+
+@pytest.fixture(scope="module")
+def requests(run: Run) -> list[dict[str, Any]]:
+    """Everything that the run sent."""
+    return run.requests
 
 
 def test_every_request_is_valid(requests: list[dict[str, Any]]) -> None:
@@ -102,6 +127,26 @@ def test_everything_is_tagged(requests: list[dict[str, Any]]) -> None:
 def test_tasks_inherit_the_tags_of_their_service(requests: list[dict[str, Any]]) -> None:
     services = [request["params"] for request in requests if request["operation"] == "CreateService"]
     assert [service["propagateTags"] for service in services] == ["SERVICE", "SERVICE"]
+
+
+def test_the_estimate_is_the_sum_of_the_plan(run: Run) -> None:
+    """Resource by resource: a kind that costs something and that `make cost` does not know of would be missing."""
+    prices = load_prices("us-east-1")
+    made = [(entry, difference(entry, prices)) for entry in with_scaling(merge(run.changes))]
+    assert [amount.unknown for _, amount in made if amount.unknown] == []
+    planned = {
+        (entry.kind, entry.name): (round(amount.monthly, 6), round(amount.growth, 6))
+        for entry, amount in made
+        if entry.kind in PRICED and amount.monthly
+    }
+    estimated = {
+        (resource["kind"], resource["name"]): (round(resource["monthly"], 6), round(resource["growth"], 6))
+        for resource in run.estimate["resources"]
+    }
+    assert estimated == planned
+    total = sum(amount.monthly for _, amount in made)
+    assert run.estimate["totals"]["resources"] == pytest.approx(total)
+    assert run.estimate["topologies"]
 
 
 def test_what_is_made_is_what_was_reviewed(topology: str, requests: list[dict[str, Any]]) -> None:
