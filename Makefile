@@ -20,6 +20,11 @@ up: ## Start Dagster: environment, emulator, PostgreSQL, infrastructure, example
 	@local/bootstrap.sh controller local container
 	@$(LOCAL) up
 
+.PHONY: dev
+dev: ## The same with live reload: what is saved below dags/ is published by itself, until Ctrl-C
+	@local/bootstrap.sh controller local container
+	@.venv/local/bin/python -m local.dev --inventory $(ENV) $(ARGS)
+
 .PHONY: down
 down: env-local ## Stop everything, keep the data
 	@$(LOCAL) down
