@@ -59,6 +59,15 @@ rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<i
 dags-history: env-controller ## Who released what when, what it changed, which tasks serve it (dags_history.yml)
 	@$(ANSIBLE) dags_history.yml $(ARGS)
 
+.PHONY: deploy
+deploy: env-controller ## Replace all tasks by the newest image and settings, and wait (playbooks/deploy.yml)
+	@$(ANSIBLE) playbooks/deploy.yml $(ARGS)
+
+.PHONY: deploy-all
+deploy-all: env-controller ## deploy, then deploy-dags (playbooks/deploy_all.yml)
+	@local/bootstrap.sh container
+	@$(ANSIBLE) playbooks/deploy_all.yml $(ARGS)
+
 .PHONY: infra-plan
 infra-plan: env-controller ## Show what infra-apply would create, change, replace and remove, with prices
 	@ANSIBLE_STDOUT_CALLBACK=platform_plan $(ANSIBLE) site.yml --check --diff $(ARGS)
