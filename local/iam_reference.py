@@ -22,6 +22,17 @@ PREFIXES = {"efs": "elasticfilesystem", "elbv2": "elasticloadbalancing"}
 """Services that actions call otherwise than botocore does."""
 
 ACTIONS = {
+    # "Actions, resources, and condition keys for AWS Budget Service".
+    "budgets:CreateBudget": "budgets:ModifyBudget",
+    "budgets:CreateNotification": "budgets:ModifyBudget",
+    "budgets:CreateSubscriber": "budgets:ModifyBudget",
+    "budgets:DeleteBudget": "budgets:ModifyBudget",
+    "budgets:DeleteNotification": "budgets:ModifyBudget",
+    "budgets:DeleteSubscriber": "budgets:ModifyBudget",
+    "budgets:DescribeBudget": "budgets:ViewBudget",
+    "budgets:DescribeNotificationsForBudget": "budgets:ViewBudget",
+    "budgets:DescribeSubscribersForNotification": "budgets:ViewBudget",
+    "budgets:UpdateBudget": "budgets:ModifyBudget",
     # "Amazon S3 API operations and required permissions" in the Amazon S3 User Guide.
     "s3:CopyObject": "s3:PutObject",
     "s3:DeleteObjects": "s3:DeleteObject",
@@ -507,8 +518,20 @@ def _named(request: _Request) -> Iterator[Need]:
         yield request.need()
 
 
+def _budgets(request: _Request) -> Iterator[Need]:
+    """Budgets belong to no region."""
+    params = request.params
+    budget = params.get("Budget") or params.get("NewBudget") or params
+    named = f"arn:{request.account.partition}:budgets::{request.account.id}:budget/{budget.get('BudgetName', '*')}"
+    arn = str(params.get("ResourceARN", named))
+    yield request.need(arn)
+    if params.get("ResourceTags") and request.operation == "CreateBudget":
+        yield request.need(arn, action="budgets:TagResource")
+
+
 _OF_SERVICE: dict[str, Callable[[_Request], Iterator[Need]]] = {
     "application-autoscaling": _autoscaling,
+    "budgets": _budgets,
     "ec2": _ec2,
     "ecs": _ecs,
     "efs": _file_system,

@@ -232,6 +232,7 @@ BY_USE: dict[str, dict[tuple[str, ...], str]] = {
 
 FREE = frozenset(
     {
+        "budget",
         "ecr-repository",
         "ecs-cluster",
         "efs-access-point",

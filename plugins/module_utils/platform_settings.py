@@ -67,6 +67,7 @@ OPTIONAL = (
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
     *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
     "secrets_manager_recovery_days",
+    *("budget_monthly_usd", "budget_email", "budget_sns_topic_arn", "cost_limit_usd"),
 )
 
 # Proportional set sizes in MiB, measured with Dagster 1.13.27 (docs/architecture.md).
@@ -211,6 +212,27 @@ def _recovery_days(value: Any) -> Iterator[Finding]:
     number = _integer(value)
     if number is None or not (number == 0 or 7 <= number <= 30):
         yield "Secrets Manager would refuse it.", "7 to 30 days, or 0 to delete secrets at once."
+
+
+def _amount(otherwise: str) -> Callable[[Any], Iterator[Finding]]:
+    def check(value: Any) -> Iterator[Finding]:
+        if isinstance(value, bool) or not re.fullmatch(r"([0-9]{1,9}(\.[0-9]+)?)?", str(value)):
+            yield "it is not an amount.", f"USD a month, e.g. 60; {otherwise}."
+
+    return check
+
+
+def _mail_address(value: Any) -> Iterator[Finding]:
+    if value and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(value)):
+        yield "it is not a mail address.", '"" for none, or one address, e.g. data-platform@example.com.'
+
+
+def _topic(value: Any) -> Iterator[Finding]:
+    if value and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}", str(value)):
+        yield (
+            "it is not the ARN of an SNS topic.",
+            '"" for none, or arn:aws:sns:REGION:ACCOUNT:NAME (aws sns list-topics).',
+        )
 
 
 def _tags(value: Any) -> Iterator[Finding]:
@@ -364,6 +386,10 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "dags_keep_days": _whole_number(1, 3650, "days"),
     "efs_infrequent_access_days": _one_of(EFS_DAYS),
     "secrets_manager_recovery_days": _recovery_days,
+    "budget_monthly_usd": _amount('"" for no budget, 0 to remove the one that is there'),
+    "budget_email": _mail_address,
+    "budget_sns_topic_arn": _topic,
+    "cost_limit_usd": _amount("0 for no limit"),
 }
 
 
@@ -580,6 +606,18 @@ def _adopted_database(settings: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _budget_tells_somebody(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    amount = str(settings.get("budget_monthly_usd", ""))
+    told = settings.get("budget_email") or settings.get("budget_sns_topic_arn")
+    if re.search("[1-9]", amount) and not told:
+        yield Problem(
+            "budget_email",
+            settings.get("budget_email"),
+            f"budget_monthly_usd is {amount}, and nobody would be told when it is spent.",
+            "a mail address, or the ARN of an SNS topic in budget_sns_topic_arn.",
+        )
+
+
 def _subnets_in_vpc(settings: Mapping[str, Any]) -> Iterator[Problem]:
     if settings.get("vpc_existing_private_subnet_ids"):
         return
@@ -644,6 +682,7 @@ JOINT_CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _certificate_is_here,
     _adopted_network,
     _adopted_database,
+    _budget_tells_somebody,
     _subnets_in_vpc,
     _storage_limit,
     _local_means_loopback,

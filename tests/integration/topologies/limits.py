@@ -47,6 +47,7 @@ def tags_of(params: Params) -> list[dict[str, str]]:
     if "TagSpecifications" in params:
         return [_plain(item["Tags"]) for item in params["TagSpecifications"]]
     tags = params.get("Tags", params.get("tags", params.get("Tagging", {}).get("TagSet")))
+    tags = params.get("ResourceTags", tags)
     if isinstance(tags, dict):
         return [tags]
     return [_plain(tags)] if tags is not None else []

@@ -72,6 +72,10 @@ GOOD: dict[str, Any] = {
     "dags_keep_days": 30,
     "efs_infrequent_access_days": 30,
     "secrets_manager_recovery_days": 30,
+    "budget_monthly_usd": 60,
+    "budget_email": "data@example.com",
+    "budget_sns_topic_arn": "arn:aws:sns:eu-central-1:123456789012:alarms",
+    "cost_limit_usd": 60,
 }
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0f4e8a5c-0000-4000-8000-000000000000"
 OIDC = {
@@ -172,6 +176,11 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("vpc_existing_private_subnet_ids", "subnet-0123456789abcdef0", "not a list of ids", "describe-subnets"),
         ("rds_existing_instance", "my_db", "not an identifier", "aws rds describe-db-instances"),
         ("s3_existing_bucket", "name", "neither yes nor no", "true or false"),
+        ("budget_monthly_usd", "much", "not an amount", "USD a month"),
+        ("budget_monthly_usd", -1, "not an amount", "0 to remove"),
+        ("cost_limit_usd", True, "not an amount", "0 for no limit"),
+        ("budget_email", "the team", "not a mail address", "data-platform@example.com"),
+        ("budget_sns_topic_arn", "alarms", "not the ARN of an SNS topic", "aws sns list-topics"),
         ("ecs_exec", 1, "neither yes nor no", "true or false"),
         ("resource_tags", {"project": "x", "environment": "y", "owner": "z"}, "it lacks repository", "repository"),
         ("ui_allowed_cidrs", ["0.0.0.0/0"], "no log-in of its own", "your office or VPN"),

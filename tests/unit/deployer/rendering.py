@@ -10,7 +10,7 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).parents[3]
 INVENTORY = ROOT / "inventories" / "example" / "group_vars" / "all"
-FILES = ("names", "deployer", "dags")
+FILES = ("names", "deployer", "dags", "budget")
 MINE = {"aws_account_id": "123456789012"}
 """What the example leaves to its user."""
 
@@ -31,6 +31,7 @@ INVENTORIES: dict[str, dict[str, Any]] = {
     "with a log-in at a provider": OIDC,
     "with a log-in at Cognito": COGNITO,
     "adopted": {**ADOPTED, **OIDC, "s3_existing_bucket": True, "dags_bucket_name": "the-team-s-bucket"},
+    "with a budget": {"budget_monthly_usd": 60},
     # 22 characters are the most that are accepted.
     "with long names": {
         **ADOPTED,

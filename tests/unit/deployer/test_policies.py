@@ -26,6 +26,7 @@ LIMIT = 6144
 CALLS: dict[str, tuple[str, ...]] = {
     "aws_autoscaling": ("application-autoscaling",),
     "aws_bucket": ("s3",),
+    "aws_budget": ("budgets",),
     "aws_database": ("rds", "ec2"),
     "aws_ecs_cluster": ("ecs",),
     "aws_ecs_service": ("ecs",),
@@ -215,5 +216,5 @@ def test_roles_tell_of_every_action() -> None:
 
 def test_the_playbook_reads_what_is_tested_here() -> None:
     plays = yaml.safe_load((ROOT / "playbooks" / "deployer_policy.yml").read_text(encoding="utf-8"))
-    assert [Path(file).stem for file in plays[1]["vars_files"]] == ["names", "deployer", "dags"]
+    assert [Path(file).stem for file in plays[1]["vars_files"]] == ["names", "deployer", "dags", "budget"]
     assert plays[1]["vars"]["deployer_policy_limit"] == LIMIT
