@@ -124,6 +124,10 @@ bench: ## Measure, and write docs/benchmarks.md (25 minutes); QUICK=1: a short v
 	@local/bootstrap.sh controller container test bench
 	@.venv/test/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: refresh-prices
+refresh-prices: env-controller ## Bring the list prices up to date from AWS (playbooks/refresh_prices.yml); needs ENV of an account
+	@$(ANSIBLE) playbooks/refresh_prices.yml $(ARGS)
+
 .PHONY: lock
 lock: ## Lock all dependencies anew, newest versions that fit
 	@local/lock.sh

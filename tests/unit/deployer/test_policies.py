@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "aws_network_egress": ("ec2", "ssm"),
     "aws_network_groups": ("ec2",),
     "aws_repository": ("ecr",),
+    "aws_price_list": ("pricing",),
     "aws_rotation": ("rds", "secretsmanager", "iam"),
     "aws_secrets": ("secretsmanager", "kms"),
     "aws_task_definition": ("ecs",),
@@ -54,6 +55,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 OTHERWISE = {
     "ecs:ExecuteCommand": "execute_command is the name of an argument of ours; only a person calls that",
     "kms:TagResource": "tag_resource is called of Secrets Manager",
+    "pricing:GetProducts": "for whoever maintains this repository and runs refresh_prices.yml; docs/cost.md names it",
     "sts:GetCallerIdentity": "needs no permission",
     "cognito-idp:DeleteUser": "delete_user is called of IAM",
     "cognito-idp:ListTagsForResource": "only IAM and ECS are asked for theirs",
