@@ -7,6 +7,9 @@ MAKEFLAGS += --no-print-directory
 ENV ?= local
 ARGS ?=
 RELEASE ?=
+NAME ?=
+BACKUP ?=
+TIME ?=
 FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
@@ -79,6 +82,18 @@ cost: env-controller ## What the platform costs a month, per resource and topolo
 .PHONY: infra-apply
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
 	@$(ANSIBLE) site.yml $(ARGS)
+
+.PHONY: backup
+backup: env-controller ## Back the database up, NAME=before-upgrade or the time; everything goes on (playbooks/backup.yml)
+	@$(ANSIBLE) playbooks/backup.yml -e "backup_name=$(NAME)" $(ARGS)
+
+.PHONY: backups
+backups: env-controller ## List the database's backups with age, size and price; FORMAT=json (playbooks/backups.yml)
+	@ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE) playbooks/backups.yml -e "backup_format=$(or $(FORMAT),text)" $(ARGS)
+
+.PHONY: restore
+restore: env-controller ## Put BACKUP=<name>, or TIME=2026-01-31T12:00:00Z, in the place of the database (playbooks/restore.yml)
+	@$(ANSIBLE) playbooks/restore.yml -e "backup_restore=$(BACKUP)" -e "backup_restore_time=$(TIME)" $(ARGS)
 
 .PHONY: rotate-credentials
 rotate-credentials: env-controller ## New database password and S3 keys, without an outage (playbooks/rotate_credentials.yml)

@@ -330,7 +330,7 @@ def _ecs(request: _Request) -> Iterator[Need]:
     elif operation == "ListTasks":
         # Without a container instance, the pattern of all of them.
         resources = [request.arn(f"container-instance/{cluster}/*")]
-    elif operation == "TagResource":
+    elif operation in ("TagResource", "UntagResource"):
         resources = [params["resourceArn"]]
     else:
         resources = ["*"]
@@ -454,22 +454,30 @@ def _database(request: _Request) -> Iterator[Need]:
     snapshot = params.get("FinalDBSnapshotIdentifier") or params.get("DBSnapshotIdentifier")
     group = params.get("DBSubnetGroupName")
     groups = [request.arn(f"subgrp:{group}")] if group else []
-    if operation in ("AddTagsToResource", "ListTagsForResource"):
+    if operation in ("AddTagsToResource", "ListTagsForResource", "RemoveTagsFromResource"):
         resources = [params["ResourceName"]]
-    elif operation == "DescribeDBSnapshots":
+    elif operation == "CreateDBSnapshot":
+        resources = [instance, request.arn(f"snapshot:{snapshot}")]
+    elif operation == "RestoreDBInstanceToPointInTime":
+        names = (params["TargetDBInstanceIdentifier"], params["SourceDBInstanceIdentifier"])
+        resources = [*(request.arn(f"db:{name}") for name in names), *groups]
+    elif operation == "RestoreDBInstanceFromDBSnapshot":
+        resources = [instance, request.arn(f"snapshot:{snapshot}"), *groups]
+    elif operation in ("DescribeDBSnapshots", "DeleteDBSnapshot"):
         resources = [request.arn(f"snapshot:{snapshot or '*'}")]
     elif "SubnetGroup" in operation:
         resources = groups or [request.arn("subgrp:*")]
     else:
         resources = [instance, *groups]
-    if operation in ("CreateDBInstance", "ModifyDBInstance"):
+    if operation in ("CreateDBInstance", "ModifyDBInstance") or operation.startswith("RestoreDBInstance"):
         # The example of CreateDBInstance in "Identity-based policy examples for Amazon RDS" names these, too.
         resources += [request.arn("og:default:postgres"), request.arn("pg:default.postgres")]
-    making = operation in ("CreateDBInstance", "CreateDBSubnetGroup")
+    making = operation in ("CreateDBInstance", "CreateDBSubnetGroup", "CreateDBSnapshot") or "Restore" in operation
     for resource in resources:
         yield request.need(resource, new=making or operation == "AddTagsToResource")
     if making and params.get("Tags"):
-        yield request.need(resources[0], action="rds:AddTagsToResource", old=False, new=True)
+        made = request.arn(f"snapshot:{snapshot}") if operation == "CreateDBSnapshot" else resources[0]
+        yield request.need(made, action="rds:AddTagsToResource", old=False, new=True)
     if operation == "DeleteDBInstance" and snapshot:
         for resource in (instance, request.arn(f"snapshot:{snapshot}")):
             yield request.need(resource, action="rds:CreateDBSnapshot")

@@ -220,6 +220,7 @@ BY_USE: dict[str, dict[tuple[str, ...], str]] = {
     },
     "nat-gateway": {("nat_gateway", "gb"): "per GB through it"},
     "rds-instance": {("rds", "backup_gb_month"): "per GB and month of backups beyond the storage's size"},
+    "rds-snapshot": {("rds", "backup_gb_month"): "per GB and month of backups beyond the storage's size"},
     "s3-bucket": {
         ("s3", "gb_month"): "per GB and month",
         ("s3", "get_1000"): "per 1,000 reads",
@@ -247,6 +248,7 @@ FREE = frozenset(
         "listener-rule",
         "log-group",
         "network-interface",
+        "rds-snapshot",
         "rds-subnet-group",
         "route",
         "route-table",

@@ -25,6 +25,7 @@ LIMIT = 6144
 
 CALLS: dict[str, tuple[str, ...]] = {
     "aws_autoscaling": ("application-autoscaling",),
+    "aws_backup": ("rds",),
     "aws_bucket": ("s3",),
     "aws_budget": ("budgets",),
     "aws_database": ("rds", "ec2"),
@@ -40,8 +41,10 @@ CALLS: dict[str, tuple[str, ...]] = {
     "aws_network_groups": ("ec2",),
     "aws_repository": ("ecr",),
     "aws_price_list": ("pricing",),
+    "aws_restore": ("rds", "secretsmanager"),
     "aws_rotation": ("rds", "secretsmanager", "iam"),
     "aws_secrets": ("secretsmanager", "kms"),
+    "aws_service_pause": ("ecs", "application-autoscaling"),
     "aws_task_definition": ("ecs",),
     "credential_rotation": ("sts",),
     "dag_publish": ("s3",),
@@ -58,6 +61,7 @@ OTHERWISE = {
     "pricing:GetProducts": "for whoever maintains this repository and runs refresh_prices.yml; docs/cost.md names it",
     "sts:GetCallerIdentity": "needs no permission",
     "cognito-idp:DeleteUser": "delete_user is called of IAM",
+    "application-autoscaling:UntagResource": "untag_resource is called of ECS",
     "cognito-idp:ListTagsForResource": "only IAM and ECS are asked for theirs",
 }
 """What looks like a call that needs a permission, and is none."""
@@ -73,7 +77,6 @@ BESIDES = {
     "ec2:ModifyNetworkInterfaceAttribute": "EFS changes those of mount targets in the caller's name",
     "iam:CreateServiceLinkedRole": "once in an account, for each service that was never used there",
     "iam:PassRole": "RegisterTaskDefinition names the roles of tasks",
-    "rds:CreateDBSnapshot": "DeleteDBInstance with a final snapshot",
     "route53:AssociateVPCWithHostedZone": "CreateVpcEndpoint with names inside of the VPC",
     "s3:DeleteObjectVersion": "DeleteObjects and DeleteObject with a VersionId",
     "s3:GetObjectVersion": "GetObject, HeadObject and CopyObject with a VersionId",
@@ -218,5 +221,11 @@ def test_roles_tell_of_every_action() -> None:
 
 def test_the_playbook_reads_what_is_tested_here() -> None:
     plays = yaml.safe_load((ROOT / "playbooks" / "deployer_policy.yml").read_text(encoding="utf-8"))
-    assert [Path(file).stem for file in plays[1]["vars_files"]] == ["names", "deployer", "dags", "budget"]
+    assert [Path(file).stem for file in plays[1]["vars_files"]] == [
+        "names",
+        "deployer",
+        "dags",
+        "backup",
+        "budget",
+    ]
     assert plays[1]["vars"]["deployer_policy_limit"] == LIMIT
