@@ -14,6 +14,14 @@ FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
 ANSIBLE := .venv/controller/bin/ansible-playbook -i $(INVENTORY)
+REPORT := ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE)
+# What make logs was asked for may hold anything: it goes through the environment, not through a shell.
+export SERVICE TASK RUN SINCE GREP FOLLOW
+from_environment = '{{ lookup("ansible.builtin.env", "$(1)") }}'
+define LOGS
+{logs_service: $(call from_environment,SERVICE), logs_task: $(call from_environment,TASK), logs_run: $(call from_environment,RUN), logs_since: $(call from_environment,SINCE), logs_grep: $(call from_environment,GREP), logs_follow: $(call from_environment,FOLLOW)}
+endef
+export LOGS
 # Extra arguments may hold quotes; the environment hands them to the shell as they are.
 export ARGS
 
@@ -40,13 +48,23 @@ clean: env-local ## Stop everything, remove all data (the environments in .venv/
 distclean: clean ## The same, and remove .venv/ and build/ too: only the checkout is left
 	@rm -rf .venv build
 
+##@ Looking (ENV=<inventory>, default local; FORMAT=json for scripts)
 .PHONY: status
-status: env-local ## Show processes, ports, health and tasks
-	@$(LOCAL) status
+status: env-controller env-processes ## Services, tasks, releases, daemons, runs, data on one screen; fails if not healthy
+	@$(REPORT) playbooks/status.yml -e "status_format=$(FORMAT)" $(ARGS)
 
 .PHONY: logs
-logs: env-local ## Show the last log lines; ARGS="webserver -n 200" for more of one
-	@$(LOCAL) logs $(ARGS)
+logs: env-controller ## Log lines of tasks: SERVICE=web|daemon TASK= RUN= SINCE=10m GREP= FOLLOW=1 (playbooks/logs.yml)
+	@$(REPORT) playbooks/logs.yml -e "logs_format=$(FORMAT)" -e "$$LOGS" $(ARGS)
+
+.PHONY: doctor
+doctor: env-controller env-processes ## Check machine, settings and account, each with the repair (playbooks/doctor.yml)
+	@local/bootstrap.sh container # its packages load the instance's configuration
+	@$(REPORT) playbooks/doctor.yml -e "doctor_format=$(FORMAT)" $(ARGS)
+
+.PHONY: open
+open: env-controller ## Print the address of the web UI and how to reach it, and open it; OPEN=0: print only
+	@$(REPORT) playbooks/open.yml -e "open_format=$(FORMAT) open_browser=$(OPEN)" $(ARGS)
 
 ##@ Ansible (ENV=<inventory>, default local; ARGS="--check --diff" and the like)
 .PHONY: deploy-dags
@@ -159,6 +177,11 @@ INVENTORIES := $(patsubst inventories/%/hosts.yml,%,$(wildcard inventories/*/hos
 .PHONY: env-local
 env-local:
 	@local/bootstrap.sh local
+
+# The embedded default shows its processes, too.
+.PHONY: env-processes
+env-processes:
+	@if [ "$(ENV)" = local ]; then local/bootstrap.sh local; fi
 
 .PHONY: env-controller
 env-controller: known-inventory

@@ -18,7 +18,7 @@ from local.iam_policy import Need
 
 Parameters = Mapping[str, Any]
 
-PREFIXES = {"efs": "elasticfilesystem", "elbv2": "elasticloadbalancing"}
+PREFIXES = {"efs": "elasticfilesystem", "elbv2": "elasticloadbalancing", "service-quotas": "servicequotas"}
 """Services that actions call otherwise than botocore does."""
 
 ACTIONS = {

@@ -51,6 +51,12 @@ CALLS: dict[str, tuple[str, ...]] = {
     "ecs_autoscaling": ("application-autoscaling", "ecs"),
     "ecs_services": ("ecs",),
     "platform_preflight": ("sts", "ec2"),
+    "aws_reading": ("sts",),
+    "image_architecture": ("ecr",),
+    "log_lines": ("logs",),
+    "platform_doctor": ("ec2", "service-quotas"),
+    "platform_status": ("ecs", "rds", "efs", "cloudwatch"),
+    "ui_exposure": ("ecs", "ec2", "elbv2", "acm"),
     "task_states": ("ecs", "logs"),
 }
 """Which services a file of plugins/ calls."""
@@ -73,7 +79,6 @@ BESIDES = {
     "cognito-idp:DescribeUserPoolClient": "the load balancer looks at the user pool in the caller's name",
     "ec2:CreateNetworkInterface": "EFS makes those of mount targets in the caller's name",
     "ec2:DeleteNetworkInterface": "EFS removes those of mount targets in the caller's name",
-    "ec2:DescribeNetworkInterfaces": "EFS and the load balancer look at them in the caller's name",
     "ec2:ModifyNetworkInterfaceAttribute": "EFS changes those of mount targets in the caller's name",
     "iam:CreateServiceLinkedRole": "once in an account, for each service that was never used there",
     "iam:PassRole": "RegisterTaskDefinition names the roles of tasks",
@@ -225,6 +230,7 @@ def test_the_playbook_reads_what_is_tested_here() -> None:
         "names",
         "deployer",
         "dags",
+        "operator",
         "backup",
         "budget",
     ]
