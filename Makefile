@@ -89,6 +89,11 @@ deploy-all: env-controller ## deploy, then deploy-dags (playbooks/deploy_all.yml
 	@local/bootstrap.sh container
 	@$(ANSIBLE) playbooks/deploy_all.yml $(ARGS)
 
+.PHONY: infra-init
+infra-init: env-controller ## Make the inventory NAME from answers, and say what else must exist (playbooks/infra_init.yml)
+	@ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE) playbooks/infra_init.yml -e "init_format=$(FORMAT)" \
+	  $(if $(NAME),-e "init_name=$(NAME)") $(ARGS)
+
 .PHONY: infra-plan
 infra-plan: env-controller ## Show what infra-apply would create, change, replace and remove, with prices
 	@ANSIBLE_STDOUT_CALLBACK=platform_plan $(ANSIBLE) site.yml --check --diff $(ARGS)
