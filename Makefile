@@ -118,6 +118,14 @@ backups: env-controller ## List the database's backups with age, size and price;
 restore: env-controller ## Put BACKUP=<name>, or TIME=2026-01-31T12:00:00Z, in the place of the database (playbooks/restore.yml)
 	@$(ANSIBLE) playbooks/restore.yml -e "backup_restore=$(BACKUP)" -e "backup_restore_time=$(TIME)" $(ARGS)
 
+.PHONY: hibernate
+hibernate: env-controller ## Stop what costs, keep all data, and say what is still charged (playbooks/hibernate.yml)
+	@$(ANSIBLE) playbooks/hibernate.yml $(ARGS)
+
+.PHONY: wake
+wake: env-controller ## Start again what hibernate, or the office hours, have stopped (playbooks/wake.yml)
+	@$(ANSIBLE) playbooks/wake.yml $(ARGS)
+
 .PHONY: rotate-credentials
 rotate-credentials: env-controller ## New database password and S3 keys, without an outage (playbooks/rotate_credentials.yml)
 	@$(ANSIBLE) playbooks/rotate_credentials.yml $(ARGS)

@@ -484,6 +484,29 @@ def _database(request: _Request) -> Iterator[Need]:
         yield request.need(request.arn(f"snapshot:{snapshot}"), action="rds:AddTagsToResource")
 
 
+# -- Schedules -------------------------------------------------------------------------------------------------
+
+
+def _scheduler(request: _Request) -> Iterator[Need]:
+    params, operation = request.params, request.operation
+    if operation in ("ListScheduleGroups", "ListSchedules"):
+        yield request.need()
+    elif "ResourceArn" in params:
+        yield request.need(params["ResourceArn"], new=operation == "TagResource")
+    elif operation.endswith("ScheduleGroup"):
+        group = request.arn(f"schedule-group/{params['Name']}")
+        yield request.need(group, new=operation == "CreateScheduleGroup")
+        if params.get("Tags"):
+            yield request.need(group, action="scheduler:TagResource", new=True)
+        if operation == "DeleteScheduleGroup":
+            yield request.need(request.arn(f"schedule/{params['Name']}/*"), action="scheduler:DeleteSchedule")
+    else:
+        yield request.need(request.arn(f"schedule/{params.get('GroupName', 'default')}/{params['Name']}"))
+        if "Target" in params:
+            keys = {"iam:PassedToService": "scheduler.amazonaws.com"}
+            yield request.need(params["Target"]["RoleArn"], keys, action="iam:PassRole")
+
+
 # -- Others: a resource that one parameter names ---------------------------------------------------------------
 
 _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -547,4 +570,5 @@ _OF_SERVICE: dict[str, Callable[[_Request], Iterator[Need]]] = {
     "iam": _iam,
     "rds": _database,
     "s3": _s3,
+    "scheduler": _scheduler,
 }

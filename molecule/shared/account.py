@@ -117,6 +117,8 @@ KINDS: dict[str, Callable[[], list[str]]] = {
             "application-autoscaling", "describe_scaling_policies", "ScalingPolicies", ServiceNamespace="ecs"
         )
     ],
+    "schedule-group": lambda: [item["Arn"] for item in _pages("scheduler", "list_schedule_groups", "ScheduleGroups")],
+    "schedule": lambda: [item["Arn"] for item in _pages("scheduler", "list_schedules", "Schedules")],
     "alarm": lambda: [item["AlarmName"] for item in client("cloudwatch").describe_alarms()["MetricAlarms"]],
 }
 

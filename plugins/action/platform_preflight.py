@@ -34,6 +34,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     "locations": count_locations(settings),
                     "inventory": inventory_of(variables),
                     "needs_image": self._task.args.get("needs_image", True),
+                    "needs_awake": self._task.args.get("needs_awake", True),
+                    "cluster": self._task.args.get("cluster", ""),
                 },
                 task_vars=variables,
             )

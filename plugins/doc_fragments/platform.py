@@ -38,8 +38,8 @@ options:
     default: false
   only_facts:
     description:
-      - Change nothing and report no change, but return what later tasks need to know. Fails if resources do not exist yet
-        that the wanted state has; drift in those that do is no matter.
+      - Change nothing and report no change, but return what later tasks need to know. Fails if something does not exist
+        yet that the wanted state has; drift in what exists is no matter.
     type: bool
     default: false
 """

@@ -141,9 +141,11 @@ def _service(settings: Settings, prices: PriceList) -> Price:
 
 
 def _database(settings: Settings, prices: PriceList) -> Price:
+    """A stopped one keeps its storage."""
     copies = 2 if settings["MultiAZ"] else 1
     gib = copies * prices.of("rds", "storage_gb_month", settings["StorageType"])
-    instance = copies * prices.monthly("rds", "instance_hour", settings["DBInstanceClass"])
+    stopped = settings.get("DBInstanceStatus") in ("stopping", "stopped")
+    instance = 0.0 if stopped else copies * prices.monthly("rds", "instance_hour", settings["DBInstanceClass"])
     storage = int(settings["AllocatedStorage"])
     most = max(storage, int(settings["MaxAllocatedStorage"]))
     return Price(instance + gib * storage, gib * (most - storage), f"{most} GiB of storage")
@@ -195,7 +197,17 @@ PRICED: dict[str, _Rule] = {
     "nat-gateway": _Rule(frozenset(), lambda _, prices: Price(prices.monthly("nat_gateway", "hour"))),
     "nat-instance": _Rule(frozenset({"instance_type", "state", "volume_gib"}), _nat_instance),
     "rds-instance": _Rule(
-        frozenset({"DBInstanceClass", "AllocatedStorage", "MaxAllocatedStorage", "MultiAZ", "StorageType"}), _database
+        frozenset(
+            {
+                "DBInstanceClass",
+                "AllocatedStorage",
+                "MaxAllocatedStorage",
+                "MultiAZ",
+                "StorageType",
+                "DBInstanceStatus",
+            }
+        ),
+        _database,
     ),
     "scaling-policy": _Rule(
         frozenset(), lambda _, prices: Price(ALARMS_PER_POLICY * prices.of("cloudwatch", "alarm_month"))
@@ -254,6 +266,8 @@ FREE = frozenset(
         "route-table",
         "s3-bucket",
         "scalable-target",
+        "schedule",
+        "schedule-group",
         "secret-version",
         "security-group",
         "subnet",

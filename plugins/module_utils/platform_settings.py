@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,10 @@ PRIVATE_RANGES = tuple(
     ipaddress.IPv4Network(item) for item in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
 """RFC 1918, and RFC 6598, which VPNs between machines use."""
+OFFICE_HOURS_KEYS = ("start", "stop", "timezone")
+OFFICE_LEAD = 15
+"""office_hours_lead_minutes of the role: minutes that NAT instance and database run before and after the services."""
+DAY_MINUTES = 24 * 60
 EFS_DAYS = (0, 1, 7, 14, 30, 60, 90, 180, 270, 365)
 
 # Load balancers and target groups have 32 characters; the longest suffix that this project adds is "-webserver".
@@ -66,7 +71,7 @@ OPTIONAL = (
     *("vpc_cidr", "vpc_public_subnet_cidrs", "vpc_private_subnet_cidrs", "vpc_availability_zones", "ecs_image"),
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
     *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
-    "secrets_manager_recovery_days",
+    *("secrets_manager_recovery_days", "office_hours"),
     *("budget_monthly_usd", "budget_email", "budget_sns_topic_arn", "cost_limit_usd"),
 )
 
@@ -350,6 +355,57 @@ def _engine_version(value: Any) -> Iterator[Finding]:
         yield "it is not a version of PostgreSQL that this project knows.", 'a major version in quotes, "15" to "19".'
 
 
+def _office_hours(value: Any) -> Iterator[Finding]:
+    choices = (
+        "{} for always; or start, stop and timezone (e.g. Europe/Berlin). Times are cron(MINUTE HOUR DAY MONTH WEEKDAY "
+        "YEAR), e.g. cron(0 7 ? * MON-FRI *): one of DAY and WEEKDAY is ?, MINUTE and HOUR are numbers, from "
+        f"{_clock(OFFICE_LEAD)} to {_clock(DAY_MINUTES - OFFICE_LEAD - 1)}, because what is slow starts {OFFICE_LEAD} "
+        "minutes before and stops as long after."
+    )
+    if not isinstance(value, Mapping):
+        yield "it is not a mapping.", choices
+        return
+    if not value:
+        return
+    if wrong := sorted(map(str, {*value} ^ {*OFFICE_HOURS_KEYS})):
+        yield f"its keys are not {', '.join(OFFICE_HOURS_KEYS)} (missing or unknown: {', '.join(wrong)}).", choices
+        return
+    for key in ("start", "stop"):
+        if problem := _cron_problem(str(value[key])):
+            yield f"{key} {value[key]!r} {problem}", choices
+    if value["start"] == value["stop"]:
+        yield "it stops when it starts.", choices
+    known = zoneinfo.available_timezones()
+    # A machine without a time zone database knows none.
+    if known and value["timezone"] not in known:
+        yield f"the time zone {value['timezone']!r} is not known.", choices
+
+
+def _cron_problem(text: str) -> str:
+    """Return what is wrong with a cron expression, as a clause; "Schedule types in EventBridge Scheduler"."""
+    found = re.fullmatch(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)", text)
+    if not found:
+        return "is not cron(…) with six fields."
+    minute, hour, day, month, weekday, year = found.groups()
+    if not (re.fullmatch("[0-9]{1,2}", minute) and re.fullmatch("[0-9]{1,2}", hour)):
+        return "has a minute or an hour that is not one number."
+    at = int(hour) * 60 + int(minute)
+    if int(minute) > 59 or not OFFICE_LEAD <= at < DAY_MINUTES - OFFICE_LEAD:
+        return "is not at a time of day that can be used."
+    if (day == "?") == (weekday == "?"):
+        return "has not exactly one ? among day and weekday."
+    fields = ((day, "[0-9LW]+"), (month, "[0-9]+|[A-Z]{3}"), (weekday, "[0-9L]+|[A-Z]{3}L?"), (year, "[0-9]{4}"))
+    for field, item in fields:
+        one = rf"(\*|({item})([-#]({item}))?)(/[0-9]+)?"
+        if field != "?" and not re.fullmatch(rf"{one}(,{one})*", field):
+            return f"has a field that EventBridge Scheduler does not take: {field}."
+    return ""
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
 SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "name_prefix": _name_prefix,
     "deployment_environment": _one_of(ENVIRONMENTS),
@@ -386,6 +442,7 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "dags_keep_days": _whole_number(1, 3650, "days"),
     "efs_infrequent_access_days": _one_of(EFS_DAYS),
     "secrets_manager_recovery_days": _recovery_days,
+    "office_hours": _office_hours,
     "budget_monthly_usd": _amount('"" for no budget, 0 to remove the one that is there'),
     "budget_email": _mail_address,
     "budget_sns_topic_arn": _topic,
