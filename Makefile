@@ -67,6 +67,11 @@ open: env-controller ## Print the address of the web UI and how to reach it, and
 	@$(REPORT) playbooks/open.yml -e "open_format=$(FORMAT) open_browser=$(OPEN)" $(ARGS)
 
 ##@ Ansible (ENV=<inventory>, default local; ARGS="--check --diff" and the like)
+.PHONY: create-dag
+create-dag: env-controller ## Make a code location below dags_path, with a test: NAME=sales (playbooks/create_dag.yml)
+	@local/bootstrap.sh container # its packages run the test
+	@$(ANSIBLE) playbooks/create_dag.yml -e "create_dag_name=$(NAME)" $(ARGS)
+
 .PHONY: deploy-dags
 deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
 	@local/bootstrap.sh container # its packages check that the DAGs load
