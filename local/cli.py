@@ -24,8 +24,11 @@ from local.settings import (
     free_ports,
 )
 from local.trees import remove_tree
+from local.waiting import ticking
 
 UI_SECONDS = 300
+INTERRUPT_SECONDS = 15
+"""How long a playbook may take to end after Ctrl-C."""
 LOG_LINES = 40
 
 
@@ -40,11 +43,12 @@ class Steps:
         """Seconds since the beginning."""
         return time.monotonic() - self._begin
 
-    def run(self, title: str, work: Callable[[], bool]) -> None:
-        """Do a step; ``work`` returns whether there was anything to do."""
+    def run(self, title: str, work: Callable[[], bool], *, prints: bool = False) -> None:
+        """Do a step; ``work`` returns whether there was anything to do. ``prints``: it shows its progress itself."""
         began = time.monotonic()
         print(f"[{self.elapsed:6.1f} s] {title} ...", flush=True)
-        done = "done" if work() else "already so"
+        with contextlib.nullcontext() if prints else ticking(title):
+            done = "done" if work() else "already so"
         print(f"[{self.elapsed:6.1f} s] {title}: {done} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
@@ -122,12 +126,16 @@ def play(settings: Settings, playbook: str, *arguments: str) -> bool:
     if not program.exists():
         raise LocalError(f"{program} does not exist. `make up` installs it; so does `local/bootstrap.sh controller`.")
     variables = environment(settings) | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    code = subprocess.run(
-        [str(program), "-i", "inventories/local/hosts.yml", playbook, *arguments],
-        cwd=REPOSITORY,
-        env=variables,
-        check=False,
-    ).returncode
+    command = [str(program), "-i", "inventories/local/hosts.yml", playbook, *arguments]
+    with subprocess.Popen(command, cwd=REPOSITORY, env=variables) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C reached it too: it says so, and ends its modules.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=INTERRUPT_SECONDS)
+            process.kill()
+            raise
     if code:
         raise LocalError(
             f"ansible-playbook {playbook} ended with exit code {code}; the reason is above. What was started still "
@@ -162,10 +170,10 @@ def up(settings: Settings, _arguments: argparse.Namespace) -> None:
     steps = Steps()
     with only_one(settings):
         start_services(settings, steps, with_runner=True)
-        steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"))
+        steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"), prints=True)
         # Where the inventory has dag_source: tree, it only says how DAGs get there.
         tree_ok = ("-e", "dag_release_tree_ok=true")
-        steps.run("Deploy the DAGs (deploy_dags.yml)", lambda: play(settings, "deploy_dags.yml", *tree_ok))
+        steps.run("Deploy the DAGs (deploy_dags.yml)", lambda: play(settings, "deploy_dags.yml", *tree_ok), prints=True)
         steps.run("Wait for the UI", lambda: wait_for_ui(settings))
     print(
         f"\nDagster is up after {steps.elapsed:.0f} s: {settings.ui_url}\n"

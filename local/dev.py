@@ -21,7 +21,7 @@ from typing import Any
 from watchfiles import watch
 
 from local import postgres
-from local.cli import Steps, only_one, play, start_services, wait_for_ui
+from local.cli import INTERRUPT_SECONDS, Steps, only_one, play, start_services, wait_for_ui
 from local.services import EMULATOR, RUNNER, environment
 from local.settings import REPOSITORY, LocalError, Settings
 from local.waiting import ticking
@@ -34,7 +34,6 @@ PATIENCE_MS = 5000
 LOOK_MS = 1000
 """How often it is looked whether the directory itself is still the same."""
 SHOWN = 3
-_INTERRUPT_SECONDS = 15
 BIN = REPOSITORY / ".venv" / "controller" / "bin"
 
 
@@ -172,7 +171,7 @@ def run(settings: Settings, program: str, *arguments: str) -> Deploy:
             deploy.code = process.wait()
         except KeyboardInterrupt:
             try:
-                process.communicate(timeout=_INTERRUPT_SECONDS)
+                process.communicate(timeout=INTERRUPT_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
@@ -201,7 +200,7 @@ def bring_up(settings: Settings) -> None:
     steps = Steps()
     with only_one(settings):
         start_services(settings, steps, with_runner=True)
-        steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"))
+        steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"), prints=True)
         steps.run("Wait for the UI", lambda: wait_for_ui(settings))
 
 
