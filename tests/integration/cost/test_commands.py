@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from module_utils.aws_prices import FILE
-from tests.integration.emulated import ACCOUNT, Emulator, Result, emulator, recap
+from tests.integration.emulated import ACCOUNT, ROOT, Emulator, Result, emulator, recap
 from tests.unit.cost.test_price_list import US, by_request, every_answer
 
 REPORT = {"ANSIBLE_STDOUT_CALLBACK": "platform_report"}
@@ -55,30 +56,37 @@ def test_above_the_limit_the_estimate_is_shown_and_the_command_fails(aws: Emulat
 # -- The budget --------------------------------------------------------------------------------------------------
 
 
-def budget(aws: Emulator, *arguments: str) -> int:
-    return recap(aws.succeed("site.yml", "--tags", "budget", *arguments))["changed"]
+STEPS = """
+- name: Keep the budget step by step
+  hosts: dagster_platform
+  gather_facts: false
+  environment: "{{ aws_environment }}"
+  tasks:
+    - {name: Nothing is asked without an amount, ansible.builtin.import_role: {name: budget}}
+    - {name: Make it, ansible.builtin.import_role: {name: budget}, vars: {budget_monthly_usd: 60}}
+    - {name: Keep it, ansible.builtin.import_role: {name: budget}, vars: {budget_monthly_usd: 60}}
+    - {name: Remove it, ansible.builtin.import_role: {name: budget}, vars: {budget_monthly_usd: 0}}
+    - {name: Make it again, ansible.builtin.import_role: {name: budget}, vars: {budget_monthly_usd: 60}}
+    - name: Destroy it
+      ansible.builtin.import_role: {name: budget, tasks_from: destroy}
+      vars: {budget_monthly_usd: 60}
+"""
 
 
-def test_a_budget_is_made_kept_and_removed(aws: Emulator) -> None:
-    chosen = ("-e", "budget_monthly_usd=60", "-e", "budget_email=team@example.com")
-    budgets = aws.client("budgets")
+def test_a_budget_is_made_kept_and_removed(aws: Emulator, tmp_path: Path) -> None:
+    playbook = tmp_path / "steps.yml"
+    playbook.write_text(STEPS, encoding="utf-8")
+    aws.take_changes()
     aws.forget_requests()
-    assert budget(aws) == 0
-    assert not [request for request in aws.requests if request["service"] == "budgets"]
-    assert budget(aws, "--check", *chosen) == 1
-    assert budgets.describe_budgets(AccountId=ACCOUNT)["Budgets"] == []
-    assert budget(aws, *chosen) == 1
-    (found,) = budgets.describe_budgets(AccountId=ACCOUNT)["Budgets"]
-    assert found["BudgetName"] == "dagster-local-monthly"
-    assert budget(aws, *chosen) == 0
-    assert budget(aws, "-e", "budget_monthly_usd=0") == 1
-    assert budgets.describe_budgets(AccountId=ACCOUNT)["Budgets"] == []
-
-
-def test_a_budget_that_tells_nobody_is_refused(aws: Emulator) -> None:
-    result = aws.run("site.yml", "--tags", "budget", "-e", "budget_monthly_usd=60")
-    assert result.returncode == 2
-    assert "budget_monthly_usd is 60, and nobody would be told when it is spent" in result.stdout
+    result = aws.succeed(str(playbook), "-e", "budget_email=team@example.com")
+    changes = [(change["action"], change["name"]) for change in aws.take_changes()]
+    made, gone = ("create", "dagster-local-monthly"), ("remove", "dagster-local-monthly")
+    assert changes == [made, gone, made, gone]
+    assert recap(result)["changed"] == 4
+    assert aws.client("budgets").describe_budgets(AccountId=ACCOUNT)["Budgets"] == []
+    (first, *_) = [request["operation"] for request in aws.requests]
+    assert first == "DescribeBudget"
+    assert sum(request["operation"] == "CreateBudget" for request in aws.requests) == 2
 
 
 # -- The first inventory -----------------------------------------------------------------------------------------
@@ -89,7 +97,13 @@ def init(aws: Emulator, directory: Path, *arguments: str, **changes: str) -> Res
 
 
 def test_an_inventory_is_made_for_the_account_of_the_credentials(aws: Emulator, tmp_path: Path) -> None:
-    emulated = {"AWS_ENDPOINT_URL": aws.url, "AWS_PROFILE": "", "AWS_ACCESS_KEY_ID": "test"}
+    emulated = {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_PROFILE": "dagster-local",
+        "AWS_CONFIG_FILE": str(ROOT / "inventories/local/aws_profile.cfg"),
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+    }
     chosen = ("-e", "init_name=prod", "-e", "init_owner=team@example.com", "-e", "init_repository=team/dags")
     looked = init(aws, tmp_path, "--check", *chosen, **emulated)
     assert looked.returncode == 0, looked.stderr
@@ -110,26 +124,28 @@ def test_an_inventory_is_made_for_the_account_of_the_credentials(aws: Emulator, 
 
 
 def test_without_credentials_it_says_what_is_missing(aws: Emulator, tmp_path: Path) -> None:
-    none = dict.fromkeys(("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+    config = tmp_path / "config"
+    config.write_text("[profile none]\nregion = us-east-1\n", encoding="utf-8")
+    inventories = tmp_path / "inventories"
+    inventories.mkdir()
     made = init(
         aws,
-        tmp_path,
+        inventories,
         *("-e", "init_name=prod"),
-        **none,
-        AWS_EC2_METADATA_DISABLED="true",
-        AWS_CONFIG_FILE="/dev/null",
+        AWS_PROFILE="none",
+        AWS_CONFIG_FILE=str(config),
         AWS_SHARED_CREDENTIALS_FILE="/dev/null",
+        AWS_ACCESS_KEY_ID="",
+        AWS_SECRET_ACCESS_KEY="",
+        AWS_EC2_METADATA_DISABLED="true",
     )
     assert made.returncode == 0, made.stderr
     lines = [" ".join(line.split()) for line in made.stdout.splitlines()]
     assert any(
         line.startswith("missing credentials none that AWS knows: Unable to locate credentials") for line in lines
     )
-    assert any(
-        line.startswith("1. Fill in inventories/prod/group_vars/all: aws_account_id, resource_tags.")
-        or line.startswith("1. Fill in inventories/prod/group_vars/all: resource_tags.")
-        for line in lines
-    )
+    (fill_in,) = [line for line in lines if line.startswith("1. Fill in inventories/prod/group_vars/all: ")]
+    assert {"aws_account_id", "resource_tags.owner"} <= set(re.findall(r"[\w.]+", fill_in))
     assert any("Get credentials: aws sso login" in line for line in lines)
 
 

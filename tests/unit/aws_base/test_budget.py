@@ -13,6 +13,7 @@ import pytest
 from local.emulator_budgets import OPERATIONS
 from module_utils.aws_budget import BudgetSpec, ensure_budget, remove_budget
 from module_utils.aws_plan import Plan, Refusal
+from module_utils.platform_settings import check_settings
 
 ACCOUNT, NAME = "123456789012", "lab-monthly"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:alarms"
@@ -144,6 +145,18 @@ def test_somebody_else_s_is_left_alone(aws: Any, act: Callable[[Any, BudgetSpec,
     with pytest.raises(Refusal, match="budget_name"):
         act(aws.budgets, SPEC, Plan())
     assert float(aws.budgets.describe_budget(**WHERE)["Budget"]["BudgetLimit"]["Amount"]) == 5
+
+
+def test_a_budget_that_tells_nobody_is_refused_before_it_is_made() -> None:
+    problems = [str(problem) for problem in check_settings({"budget_monthly_usd": 60}) if problem.why[:2] != "it"]
+    assert problems == [
+        "budget_email = (not set): budget_monthly_usd is 60, and nobody would be told when it is spent. Valid: a mail "
+        "address, or the ARN of an SNS topic in budget_sns_topic_arn."
+    ]
+    for told in ({"budget_email": "a@example.com"}, {"budget_sns_topic_arn": TOPIC}):
+        assert [
+            problem for problem in check_settings({"budget_monthly_usd": 60, **told}) if problem.why[:2] != "it"
+        ] == []
 
 
 def test_moto_lacks_what_the_emulator_adds() -> None:
