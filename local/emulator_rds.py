@@ -60,7 +60,7 @@ def _act_on_instances(settings: Settings) -> None:
         if found is not None and found.status != "available":
             # Amazon RDS User Guide, "Stopping an Amazon RDS DB instance temporarily".
             raise InvalidDBInstanceStateError(db_instance_identifier, "modify")
-        if new in self.databases:
+        if new and new in self.databases:
             raise RDSClientError("DBInstanceAlreadyExists", "DB instance already exists")
         before = database_of(found) if found is not None else None
         instance = modify(self, db_instance_identifier, db_kwargs)

@@ -8,6 +8,7 @@ from typing import Any
 from moto.rds.models import RDSBackend
 
 from local import postgres
+from local.emulator_rds import database_of
 from local.settings import Settings
 
 
@@ -36,9 +37,10 @@ def apply(settings: Settings) -> None:
 
 def _let_in(settings: Settings, instance: Any, allowed: str) -> None:
     """Set whether the database takes connections; if not, cut those that there are."""
-    if instance.engine != "postgres" or not instance.db_name:
+    database = database_of(instance)
+    if instance.engine != "postgres" or not database:
         return
-    postgres.execute(settings, f"ALTER DATABASE {postgres.identifier(instance.db_name)} ALLOW_CONNECTIONS {allowed}")
+    postgres.execute(settings, f"ALTER DATABASE {postgres.identifier(database)} ALLOW_CONNECTIONS {allowed}")
     if allowed == "false":
-        name = postgres.literal(instance.db_name)
+        name = postgres.literal(database)
         postgres.execute(settings, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {name}")  # noqa: S608

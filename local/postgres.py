@@ -36,6 +36,8 @@ SUPERUSER = "postgres"
 MAX_IDENTIFIER_BYTES = 63
 """PostgreSQL cuts longer names off silently (NAMEDATALEN)."""
 
+RENAME_ATTEMPTS = 5
+
 
 @dataclass(frozen=True)
 class Location:
@@ -363,14 +365,16 @@ def drop_role(settings: Settings, role: str) -> None:
 
 def rename_database(settings: Settings, database: str, new: str) -> None:
     """Rename a database, cutting its connections."""
-    # Who is cut off may be back before the next statement: no new connections first.
-    execute(settings, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
-    execute(
-        settings,
-        f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = {literal(database)}",  # noqa: S608
-    )
-    execute(settings, f"ALTER DATABASE {identifier(database)} RENAME TO {identifier(new)}")
-    execute(settings, f"ALTER DATABASE {identifier(new)} ALLOW_CONNECTIONS true")
+    cut = f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = {literal(database)};"  # noqa: S608
+    rename = f"ALTER DATABASE {identifier(database)} RENAME TO {identifier(new)};"
+    for left in reversed(range(RENAME_ATTEMPTS)):
+        try:
+            execute(settings, cut + rename)
+            return
+        except LocalError:
+            # Who was cut off may have been back before the second statement.
+            if not left:
+                raise
 
 
 def dump(settings: Settings, database: str, file: Path) -> None:
