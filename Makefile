@@ -55,7 +55,7 @@ status: env-controller env-processes ## Services, tasks, releases, daemons, runs
 
 .PHONY: logs
 logs: env-controller ## Log lines of tasks: SERVICE=web|daemon TASK= RUN= SINCE=10m GREP= FOLLOW=1 (playbooks/logs.yml)
-	@$(REPORT) playbooks/logs.yml -e "logs_format=$(FORMAT)" -e "$$LOGS" $(ARGS)
+	@$(REPORT) playbooks/logs.yml -e "logs_format=$(FORMAT)" -e "$$LOGS" $(ARGS) || [ $$? -eq 99 ] # after Ctrl-C
 
 .PHONY: doctor
 doctor: env-controller env-processes ## Check machine, settings and account, each with the repair (playbooks/doctor.yml)

@@ -101,10 +101,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         show(report, lambda: screen(report), options["format"])
         result = {"changed": False, "doctor": report}
         if not report["ok"]:
-            wrong = [check for check in checks if check.state == PROBLEM]
-            lines = [f"  {number}. {each.name}: {each.found} -> {each.fix}" for number, each in enumerate(wrong, 1)]
-            head = f"{len(wrong)} problem{'s' if len(wrong) > 1 else ''} found. Nothing was changed."
-            result |= {"failed": True, "msg": "\n".join([head, *lines])}
+            count = sum(check.state == PROBLEM for check in checks)
+            found = "1 problem is" if count == 1 else f"{count} problems are"
+            result |= {"failed": True, "msg": f"{found} in the report, with what to do. Nothing was changed."}
         return result
 
 
@@ -178,9 +177,10 @@ class Account:
         endpoint = environment.get("AWS_ENDPOINT_URL") if isinstance(environment, Mapping) else None
         return "Start it with `make up`." if endpoint else "Check the network, the proxy and aws_region."
 
-    def _remedy(self) -> str:
-        local = self.settings.get("deployment_environment") == "local"
-        return "make up" if local else "credentials of that account: aws sso login, AWS_PROFILE; then run doctor again"
+    def _remedy(self, error: str) -> str:
+        if "does not answer" in error:
+            return self._advice()
+        return "credentials of the right account (AWS_PROFILE, aws sso login), then run doctor again"
 
     def checks(self) -> list[Check]:
         """Return all of them; without credentials of the right account, none is made."""
@@ -188,7 +188,7 @@ class Account:
             with self.reader.explained():
                 caller = self.reader.check_account()
         except ReadingError as error:
-            checks = [Check("Account", PROBLEM, str(error), self._remedy())]
+            checks = [Check("Account", PROBLEM, str(error), self._remedy(str(error)))]
             names = ("Quota", "Image", "UI exposure")
             return [
                 *checks,
@@ -196,9 +196,7 @@ class Account:
                 *(Check(name, UNKNOWN, "AWS cannot be asked") for name in names),
             ]
         checks = [Check("Account", OK, f"{self.settings.get('aws_account_id')}, {caller}")]
-        checks += self._guarded("Quota: VPCs", self._vpcs)
-        checks += self._guarded("Quota: elastic IP addresses", self._addresses)
-        checks += self._guarded("Quota: Fargate vCPU", self._vcpus)
+        checks += self._quotas()
         checks += self._guarded("Image", self._image)
         checks += self._memory(self._released())
         checks += self._guarded("UI exposure", self._exposure)
@@ -209,11 +207,19 @@ class Account:
             with self.reader.explained():
                 yield from look()
 
-        fix = f"{self.options['commands']['policy']} prints what has to be allowed"
-        checks: list[Check] = guarded(name, fix, explained_look, (ReadingError, OSError))
+        checks: list[Check] = guarded(name, "", explained_look, (ReadingError, OSError))
         return checks
 
     # -- Quotas: what the platform has already counts for nothing more.
+
+    def _quotas(self) -> list[Check]:
+        if self.settings.get("deployment_environment") == "local":
+            return [Check("Quota", UNKNOWN, "the emulator of the embedded default has none")]
+        return [
+            *self._guarded("Quota: VPCs", self._vpcs),
+            *self._guarded("Quota: elastic IP addresses", self._addresses),
+            *self._guarded("Quota: Fargate vCPU", self._vcpus),
+        ]
 
     def _vpcs(self) -> Iterator[Check]:
         if self.settings.get("vpc_existing_id"):

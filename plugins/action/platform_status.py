@@ -128,14 +128,10 @@ def find_stopped(processes: Sequence[Mapping[str, Any]], commands: Mapping[str, 
 
 
 def unhealthy(report: Mapping[str, Any]) -> str:
-    """Return the message of the failure."""
+    """Return the message of the failure; the report has the problems themselves."""
     count = len(report["problems"])
-    return (
-        f"The platform {report['platform']} is not healthy: {count} problem{'s' if count > 1 else ''}.\n"
-        + "\n".join(
-            f"  {number}. {each['what']} -> {each['next']}" for number, each in enumerate(report["problems"], 1)
-        )
-    )
+    problems = "1 problem is" if count == 1 else f"{count} problems are"
+    return f"The platform {report['platform']} is not healthy: {problems} in the report, with what to do."
 
 
 def screen(report: Mapping[str, Any]) -> list[RenderableType]:

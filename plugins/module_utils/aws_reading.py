@@ -11,6 +11,8 @@ from typing import Any
 from .aws_plan import error_code
 
 _REFUSED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403")
+_LONGEST = 400
+"""Characters of what AWS says; a server that is broken may answer with a page."""
 
 
 class ReadingError(Exception):
@@ -71,18 +73,19 @@ def explain(error: Exception, advice: str) -> str:
     """Return what a failure means and what to do; `advice` is for an AWS that does not answer."""
     from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
+    said = " ".join(str(error).split())[:_LONGEST].rstrip(".")
     if isinstance(error, ConnectionError | HTTPClientError):
-        return f"AWS does not answer: {error}. {advice}"
+        return f"AWS does not answer: {said}. {advice}"
     if isinstance(error, ClientError):
         if error_code(error) in _REFUSED:
             return (
-                f"AWS refuses {error.operation_name}: {error}. What whoever looks has to be allowed is printed by "
+                f"AWS refuses {error.operation_name}: {said}. What whoever looks has to be allowed is printed by "
                 "playbooks/deployer_policy.yml (make deployer-policy), as operator.json."
             )
         if error.operation_name != "GetCallerIdentity":
-            return f"AWS refuses {error.operation_name}: {error}."
+            return f"AWS refuses {error.operation_name}: {said}."
     return (
-        f"AWS does not know who is calling: {error}. Valid: what `aws sts get-caller-identity` accepts, e.g. after "
+        f"AWS does not know who is calling: {said}. Valid: what `aws sts get-caller-identity` accepts, e.g. after "
         "`aws sso login` with AWS_PROFILE set."
     )
 

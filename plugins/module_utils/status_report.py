@@ -9,6 +9,8 @@ from typing import Any
 GIB = 1024**3
 _ERROR_LINES = 5
 """Lines of a traceback that are shown: its end says what went wrong."""
+_ERROR_LENGTH = 200
+"""Characters of such a line."""
 _SETTLING_SECONDS = 180.0
 """Time in which a task that has just started, or a release that was just published, need not be right yet."""
 
@@ -44,7 +46,7 @@ Commands = Mapping[str, str]
 
 def find_problems(status: Mapping[str, Any], commands: Commands, limits: Limits) -> list[Problem]:
     """Return everything that is wrong, what explains the most first."""
-    checks = (_unread, _services, _tasks, _rollouts_of_releases, _daemons_and_runs, _data)
+    checks = (_unread, _services, _errors, _tasks, _rollouts_of_releases, _daemons_and_runs, _data)
     return [problem for check in checks for problem in check(status, commands, limits)]
 
 
@@ -72,20 +74,37 @@ def _services(status: Mapping[str, Any], commands: Commands, _limits: Limits) ->
             )
 
 
+def _errors(status: Mapping[str, Any], commands: Commands, _limits: Limits) -> Iterator[Problem]:
+    """Tasks that refuse the same release, or have the same trouble, are one problem."""
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for task in status["tasks"] or []:
+        if task["error"]:
+            alike.setdefault((str(task["state"]), str(task["rejected"] or "")), []).append(task)
+    for (state, rejected), tasks in alike.items():
+        lines = [_cut(line) for line in str(tasks[0]["error"]).strip().splitlines() if line.strip()]
+        names = ", ".join(f"{task['service']} {task['task'][:8]}" for task in tasks)
+        served = ", ".join(sorted({str(task["release"]) for task in tasks if task["release"]})) or "nothing yet"
+        what = (
+            f"release {rejected} is refused by {names}" if state == "rejected" else f"tasks that are {state}: {names}"
+        )
+        yield Problem(
+            f"{what} (serving {served}): {lines[-1] if lines else 'no reason given'}",
+            commands["deploy"] if state == "rejected" else commands["logs"],
+            tuple(lines[-_ERROR_LINES:-1]),
+        )
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _ERROR_LENGTH else f"{line[: _ERROR_LENGTH - 1]}…"
+
+
 def _tasks(status: Mapping[str, Any], commands: Commands, _limits: Limits) -> Iterator[Problem]:
     for task in status["tasks"] or []:
         name = f"task {task['service']} {task['task'][:8]}"
         young = task["age_seconds"] is None or task["age_seconds"] < _SETTLING_SECONDS
         if task["error"]:
-            lines = [line for line in str(task["error"]).strip().splitlines() if line.strip()]
-            release = f" {task['rejected']}" if task["rejected"] else ""
-            serves = f"it goes on serving {task['release']}" if task["release"] else "it serves nothing yet"
-            yield Problem(
-                f"{name} is {task['state']}{release}: {lines[-1] if lines else 'no reason given'} ({serves})",
-                commands["deploy"] if task["state"] == "rejected" else commands["logs"],
-                tuple(lines[-_ERROR_LINES:]) if len(lines) > 1 else (),
-            )
-        elif task["state"] is None and status["unread"].get("logs") is None and not young:
+            continue
+        if task["state"] is None and status["unread"].get("logs") is None and not young:
             yield Problem(f"{name}: it has said nothing of its release for minutes.", commands["logs"])
         elif task["state"] in ("stale", "waiting") and not young:
             yield Problem(f"{name} is {task['state']}.", commands["logs"])

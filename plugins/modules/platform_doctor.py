@@ -79,7 +79,7 @@ options:
     elements: dict
     default: []
   commands:
-    description: What is advised, by what it is for. The keys are C(apply) and C(policy).
+    description: What is advised, by what it is for. The key is C(apply).
     type: dict
     required: true
   format:
@@ -108,7 +108,7 @@ EXAMPLES = r"""
     instance_script: roles/inspection/files/instance_config.py
     container_python: .venv/container/bin/python
     lock: requirements.txt
-    commands: {apply: make infra-apply ENV=production, policy: make deployer-policy ENV=production}
+    commands: {apply: make infra-apply ENV=production}
 """
 
 RETURN = r"""

@@ -6,10 +6,12 @@ import io
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from module_utils import image_architecture
 from module_utils.doctor_checks import (
@@ -130,6 +132,54 @@ def test_the_lock_is_read_without_what_is_for_other_platforms() -> None:
     assert {"ansible", "ansible-core", "boto3", "rich"} <= found.keys()
     assert "cffi" not in found, "it has a marker"
     assert all(version[0].isdigit() for version in found.values())
+
+
+class Reader:
+    """AWS as far as quotas go: one is known by its value, one by its default only, and of one nothing is said."""
+
+    region = "us-east-1"
+
+    def client(self, service: str) -> Any:
+        assert service in ("ec2", "service-quotas")
+        return self
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            raise ACTION.ReadingError(str(error)) from None
+
+    def get_paginator(self, operation: str) -> Any:
+        assert operation == "describe_vpcs"
+        return self
+
+    def paginate(self) -> list[dict[str, Any]]:
+        return [{"Vpcs": [{"Tags": []}] * 5}]
+
+    def describe_addresses(self) -> dict[str, Any]:
+        return {"Addresses": [{"Tags": [{"Key": "dagster-platform", "Value": "lab"}]}] * 5}
+
+    def get_service_quota(self, ServiceCode: str, **_: Any) -> dict[str, Any]:
+        if ServiceCode == "vpc":
+            return {"Quota": {"Value": 5.0}}
+        code = "NoSuchResourceException" if ServiceCode == "ec2" else "AccessDeniedException"
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetServiceQuota")
+
+    def get_aws_default_service_quota(self, **_: Any) -> dict[str, Any]:
+        return {"Quota": {"Value": 5.0}}
+
+
+def test_quotas_count_what_is_there_and_what_is_still_needed() -> None:
+    options = {"platform": "lab", "commands": {"apply": "make x"}, "most_tasks": 5, "task_cpu": 256}
+    account = ACTION.Account({"network_egress": "nat_instance", "deployment_environment": "production"}, options)
+    account.reader = Reader()
+    found = {check.name: (check.state, check.found) for check in account._quotas()}
+    assert found["Quota: VPCs"] == ("problem", "5 in us-east-1, 5 are used; the platform needs 1 more")
+    # It has its address already.
+    assert found["Quota: elastic IP addresses"][0] == "ok"
+    assert found["Quota: Fargate vCPU"][0] == "not checked"
+    assert "AccessDenied" in found["Quota: Fargate vCPU"][1]
 
 
 # -- The image -----------------------------------------------------------------------------------------------

@@ -116,12 +116,26 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         ],
     ),
     "a release was refused": (
-        {"tasks": [task(state="rejected", rejected="bad0", error=TRACEBACK)]},
+        {
+            "tasks": [
+                task(state="rejected", rejected="bad0", error=TRACEBACK),
+                task(state="rejected", rejected="bad0", error=TRACEBACK, service="daemon", task="1234"),
+            ]
+        },
         [
             (
-                "task webserver 0f9de17a is rejected bad0: ModuleNotFoundError: nonsense "
-                "(it goes on serving 6f1d2a9c0b3e4f58)",
+                "release bad0 is refused by webserver 0f9de17a, daemon 1234 (serving 6f1d2a9c0b3e4f58): "
+                "ModuleNotFoundError: nonsense",
                 "make deploy",
+            )
+        ],
+    ),
+    "S3 is away": (
+        {"tasks": [task(state="stale", error="S3 was last read 1000 s ago")]},
+        [
+            (
+                "tasks that are stale: webserver 0f9de17a (serving 6f1d2a9c0b3e4f58): S3 was last read 1000 s ago",
+                "make logs",
             )
         ],
     ),
@@ -179,7 +193,7 @@ def test_what_is_wrong_is_said_in_a_line_with_the_next_command(case: str) -> Non
 def test_the_end_of_a_traceback_and_what_aws_says_are_details() -> None:
     (refused,) = find_problems(status(**CASES["a release was refused"][0]), COMMANDS, Limits())
     assert refused.details[0] == "Traceback"
-    assert refused.details[-1] == "ModuleNotFoundError: nonsense"
+    assert refused.details[-1] == "    import nonsense"
     (failed,) = find_problems(status(**CASES["a rollout has failed"][0]), COMMANDS, Limits())
     assert failed.details == ("ECS deployment circuit breaker: tasks failed to start.",)
 
@@ -215,10 +229,10 @@ def test_the_whole_report_is_json_and_readable_text() -> None:
     json.dumps(report)
     text = load(ROOT / "plugins" / "module_utils" / "report.py").text_of(*ACTION.screen(report), colour=False)
     assert text.splitlines()[0] == "lab  account 123456789012  2027-01-15T08:10:00Z  not healthy"
-    assert "line [b]4[/b]" in text, "what others wrote is no markup"
+    assert "line [b]8[/b]" in text, "what others wrote is no markup"
     assert "line [b]3[/b]" not in text, "only the end of a traceback"
     assert "    -> make deploy" in text
-    assert ACTION.unhealthy(report).startswith("The platform lab is not healthy: 1 problem.\n  1. task webserver")
+    assert ACTION.unhealthy(report) == ("The platform lab is not healthy: 1 problem is in the report, with what to do.")
 
 
 def test_what_tasks_said_is_as_of_now() -> None:
