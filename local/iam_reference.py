@@ -507,6 +507,24 @@ def _scheduler(request: _Request) -> Iterator[Need]:
             yield request.need(params["Target"]["RoleArn"], keys, action="iam:PassRole")
 
 
+def _cloudwatch(request: _Request) -> Iterator[Need]:
+    account = request.account
+    dashboards = [*request.values("DashboardName"), *request.values("DashboardNames")]
+    for name in dashboards:
+        # Dashboards belong to no region.
+        arn = f"arn:{account.partition}:cloudwatch::{account.id}:dashboard/{name}"
+        yield request.need(arn, new=True)
+        if request.tags():
+            yield request.need(arn, action="cloudwatch:TagResource", new=True)
+    if dashboards:
+        return
+    alarms = [request.arn(f"alarm:{name}") for name in [*request.values("AlarmName"), *request.values("AlarmNames")]]
+    for arn in [*alarms, *request.values("ResourceARN")] or [request.arn("alarm:*")]:
+        yield request.need(arn, new=True)
+        if request.operation == "PutMetricAlarm" and request.tags():
+            yield request.need(arn, action="cloudwatch:TagResource", new=True)
+
+
 # -- Others: a resource that one parameter names ---------------------------------------------------------------
 
 _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -516,6 +534,7 @@ _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "kms": ("key/", ("KeyId",)),
     "logs": ("log-group:", ("logGroupName", "resourceArn")),
     "secretsmanager": ("secret:", ("SecretId", "Name")),
+    "sns": ("", ("Name", "TopicArn", "ResourceArn")),
     "ssm": ("parameter/", ("Name", "Names")),
     "sts": ("role/", ("RoleArn",)),
 }
@@ -525,6 +544,7 @@ _TAGGING = {
     "ecr:CreateRepository": "ecr:TagResource",
     "logs:CreateLogGroup": "logs:TagResource",
     "secretsmanager:CreateSecret": "secretsmanager:TagResource",
+    "sns:CreateTopic": "sns:TagResource",
 }
 
 
@@ -563,6 +583,7 @@ def _budgets(request: _Request) -> Iterator[Need]:
 _OF_SERVICE: dict[str, Callable[[_Request], Iterator[Need]]] = {
     "application-autoscaling": _autoscaling,
     "budgets": _budgets,
+    "cloudwatch": _cloudwatch,
     "ec2": _ec2,
     "ecs": _ecs,
     "efs": _file_system,

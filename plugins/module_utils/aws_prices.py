@@ -179,6 +179,12 @@ ALARMS_PER_POLICY = 2
 """The autoscaling makes one alarm to scale out and one to scale in."""
 
 PRICED: dict[str, _Rule] = {
+    # "Amazon CloudWatch Pricing": an alarm on an expression costs as much as one for each of its metrics.
+    "alarm": _Rule(
+        frozenset({"metrics"}),
+        lambda settings, prices: Price(int(settings["metrics"]) * prices.of("cloudwatch", "alarm_month")),
+    ),
+    "dashboard": _Rule(frozenset(), lambda _, prices: Price(prices.of("cloudwatch", "dashboard_month"))),
     "ecs-service": _Rule(
         frozenset(
             {
@@ -229,6 +235,7 @@ BY_USE: dict[str, dict[tuple[str, ...], str]] = {
     "log-group": {
         ("cloudwatch", "logs_gb"): "per GB taken in",
         ("cloudwatch", "logs_gb_month"): "per GB and month kept",
+        ("cloudwatch", "metric_month"): "per metric and month of those in its lines",
     },
     "nat-gateway": {("nat_gateway", "gb"): "per GB through it"},
     "rds-instance": {("rds", "backup_gb_month"): "per GB and month of backups beyond the storage's size"},
@@ -239,6 +246,10 @@ BY_USE: dict[str, dict[tuple[str, ...], str]] = {
         ("s3", "put_or_list_1000"): "per 1,000 writes or listings",
     },
     "secret": {("secret", "calls_10000"): "per 10,000 reads"},
+    "sns-topic": {
+        ("sns", "mails_1000"): "per 1,000 mails",
+        ("sns", "webhook_calls_1000"): "per 1,000 calls of a web address",
+    },
     "vpc-endpoint": {("interface_endpoint", "gb"): "per GB through it"},
 }
 """What is charged by use: prices of the file, and what of. Such kinds may have a price besides."""
@@ -270,6 +281,8 @@ FREE = frozenset(
         "schedule-group",
         "secret-version",
         "security-group",
+        "sns-subscription",
+        "sns-topic",
         "subnet",
         "target-group",
         "task-definition",

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .aws_alarms import METRICS_OF_CONTAINERS
 from .aws_prices import ALARMS_PER_POLICY, PriceList, UnknownPrice, price_of, task_price
 from .cost_resources import Platform, public_addresses, resources_of, service_settings, variants
 
@@ -105,6 +106,13 @@ def usage_of_platform(platform: Platform, use: Use, context: Context, prices: Pr
     listings = math.ceil(use.bucket_files / FILES_OF_A_LISTING) or 1
     put, get = (prices.of("s3", name) for name in ("put_or_list_1000", "get_1000"))
     lines = [
+        Line(
+            "CloudWatch, metrics of the tasks",
+            METRICS_OF_CONTAINERS,
+            "metric",
+            prices.of("cloudwatch", "metric_month"),
+            "metrics",
+        ),
         Line("CloudWatch Logs, taken in: tasks", tasks * use.task_log_gb, "GB", prices.of("cloudwatch", "logs_gb")),
         Line("CloudWatch Logs, taken in: runs", run_gb, "GB", prices.of("cloudwatch", "logs_gb"), by_runs=True),
         Line(
@@ -140,11 +148,15 @@ def usage_of_platform(platform: Platform, use: Use, context: Context, prices: Pr
 
 
 def _saved(platform: Platform, lines: Sequence[Line], prices: PriceList, free: Mapping[str, float]) -> float:
-    alarms = ALARMS_PER_POLICY * sum(resource.kind == "scaling-policy" for resource in resources_of(platform))
+    resources = resources_of(platform)
+    alarms = ALARMS_PER_POLICY * sum(resource.kind == "scaling-policy" for resource in resources)
+    alarms += sum(int(resource.settings["metrics"]) for resource in resources if resource.kind == "alarm")
+    dashboards = sum(resource.kind == "dashboard" for resource in resources)
     # Both lines of what is taken in share one allowance.
     taken = [line for line in lines if line.what.startswith("CloudWatch Logs, taken in")]
     return float(
         min(alarms, free["alarms"]) * prices.of("cloudwatch", "alarm_month")
+        + min(dashboards, free["dashboards"]) * prices.of("cloudwatch", "dashboard_month")
         + min(sum(line.quantity for line in taken), free["logs_gb"]) * prices.of("cloudwatch", "logs_gb")
         + sum(line.saved(free) for line in lines)
     )

@@ -50,6 +50,8 @@ def parts(data: Mapping[str, Any]) -> Sequence[RenderableType]:
 
 _FREE = {
     "alarms": "alarms",
+    "metrics": "metrics",
+    "dashboards": "dashboards",
     "logs_gb": "GB of logs taken in",
     "logs_gb_month": "GB of logs kept",
     "internet_gb": "GB to the internet",

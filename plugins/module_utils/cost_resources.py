@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .aws_alarms import alarm_metrics
 from .aws_autoscaling import METRICS
 from .aws_network_egress import INTERFACE_ENDPOINTS, NAT_VOLUME
 
@@ -31,6 +32,7 @@ SETTINGS = (
     *("ecs_capacity_provider", "ecs_exec", "ecs_poll_seconds"),
     *("autoscaling_minimum", "autoscaling_maximum", "autoscaling_service"),
     *("cloudwatch_logs_retention_days", "dag_source", "image_max_concurrent_runs"),
+    *("observability_enabled", "observability_dashboard_enabled", "observability_dashboard"),
 )
 """Variables of inventory and roles that are read."""
 
@@ -74,6 +76,9 @@ class Platform:
     webserver: str
     webservers: tuple[int, int]
     """Least and greatest number."""
+    alarms: bool
+    dashboard: str
+    """Its name; empty if there is none."""
 
 
 def platform_of(settings: Mapping[str, Any]) -> Platform:
@@ -115,6 +120,10 @@ def platform_of(settings: Mapping[str, Any]) -> Platform:
         capacity_provider=str(settings["ecs_capacity_provider"]),
         webserver=str(settings["autoscaling_service"]),
         webservers=(int(settings["autoscaling_minimum"]), int(settings["autoscaling_maximum"])),
+        alarms=truth(settings["observability_enabled"]),
+        dashboard=str(settings["observability_dashboard"])
+        if truth(settings["observability_enabled"]) and truth(settings["observability_dashboard_enabled"])
+        else "",
     )
 
 
@@ -126,7 +135,10 @@ def variants(platform: Platform) -> list[Platform]:
 
 def resources_of(platform: Platform) -> list[Resource]:
     """Return every resource that costs something by being there."""
-    return [*_tasks(platform), *_data(platform), *_way_out(platform), *_balancer(platform)]
+    return [
+        *(*_tasks(platform), *_data(platform), *_way_out(platform), *_balancer(platform)),
+        *_observability(platform),
+    ]
 
 
 def service_settings(platform: Platform) -> dict[str, Any]:
@@ -182,6 +194,15 @@ def _balancer(platform: Platform) -> Iterator[Resource]:
     subnets = platform.balancer_subnets or (platform.public_subnets if public else platform.private_subnets)
     scheme = "internet-facing" if public else "internal"
     yield Resource("load-balancer", platform.balancer, {"Scheme": scheme, "Subnets": range(subnets)})
+
+
+def _observability(platform: Platform) -> Iterator[Resource]:
+    if platform.alarms:
+        balancer, database = platform.topology.access != "none", platform.database is not None
+        for name, metrics in alarm_metrics(balancer=balancer, database=database).items():
+            yield Resource("alarm", f"{platform.prefix}-{name}", {"metrics": metrics})
+    if platform.dashboard:
+        yield Resource("dashboard", platform.dashboard, {})
 
 
 def public_addresses(platform: Platform) -> int:

@@ -72,6 +72,7 @@ OPTIONAL = (
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
     *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
     *("secrets_manager_recovery_days", "office_hours"),
+    *("alarms_enabled", "alarm_emails", "alarm_webhooks"),
     *("budget_monthly_usd", "budget_email", "budget_sns_topic_arn", "cost_limit_usd"),
 )
 
@@ -238,6 +239,35 @@ def _topic(value: Any) -> Iterator[Finding]:
             "it is not the ARN of an SNS topic.",
             '"" for none, or arn:aws:sns:REGION:ACCOUNT:NAME (aws sns list-topics).',
         )
+
+
+def _mail_addresses(value: Any) -> Iterator[Finding]:
+    choices = "a list of mail addresses, e.g. [oncall@example.com]."
+    if not isinstance(value, list):
+        yield "it is not a list.", choices
+        return
+    for item in value:
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(item)):
+            yield f"{item!r} is not a mail address.", choices
+
+
+def without_secrets(name: str, value: Any) -> Any:
+    """Return a setting as it may be shown: of the addresses in alarm_webhooks only scheme and host."""
+    if name != "alarm_webhooks" or not isinstance(value, list):
+        return value
+    found = [re.match(r"https?://[\w.-]+(:[0-9]+)?(?=/|$)", str(item)) for item in value]
+    return [f"{match[0]}/..." if match else "(not shown)" for match in found]
+
+
+def _webhooks(value: Any) -> Iterator[Finding]:
+    """What comes here has gone through `without_secrets`."""
+    choices = "a list of addresses that begin with https://, of services that confirm a subscription of SNS."
+    if not isinstance(value, list):
+        yield "it is not a list.", choices
+        return
+    for number, item in enumerate(value, 1):
+        if not str(item).startswith("https://"):
+            yield f"number {number} of it is not an https:// address.", choices
 
 
 def _tags(value: Any) -> Iterator[Finding]:
@@ -442,6 +472,9 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "dags_keep_days": _whole_number(1, 3650, "days"),
     "efs_infrequent_access_days": _one_of(EFS_DAYS),
     "secrets_manager_recovery_days": _recovery_days,
+    "alarms_enabled": _yes_or_no,
+    "alarm_emails": _mail_addresses,
+    "alarm_webhooks": _webhooks,
     "office_hours": _office_hours,
     "budget_monthly_usd": _amount('"" for no budget, 0 to remove the one that is there'),
     "budget_email": _mail_address,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 
-from .platform_settings import OPTIONAL, REQUIRED
+from .platform_settings import OPTIONAL, REQUIRED, without_secrets
 
 
 def read_settings(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def _value(templar: Any, variables: Mapping[str, Any], name: str) -> Any:
     if name not in variables:
         return None
     try:
-        return templar.template(variables[name])
+        return without_secrets(name, templar.template(variables[name]))
     except AnsibleError:
         return None
 

@@ -187,7 +187,8 @@ def readable(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         value = re.sub(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "(version)", value)
         # Ids (vpc-0a…, eipalloc-…, AKIA…), and the random parts of ARNs.
         value = re.sub(r"\b([a-z]+-)[0-9a-f]{8,17}\b", number, value)
-        value = re.sub(r"(targetgroup/[\w-]+/|loadbalancer/app/[\w-]+/|listener/app/[\w-]+/)[0-9a-f]+", number, value)
+        arns = r"(targetgroup/[\w-]+/|loadbalancer/app/[\w-]+/|listener/app/[\w-]+/|\bapp/[\w-]+/)[0-9a-f]+"
+        value = re.sub(arns, number, value)
         value = re.sub(r"(certificate/)[0-9a-f-]{36}", number, value)
         return re.sub(r"(secret:[\w/-]+-)[A-Za-z0-9]{6}\b", number, value)
 

@@ -83,8 +83,8 @@ def test_the_shipped_inventory_stays_below_its_own_limit() -> None:
 def test_above_the_limit_it_says_so_and_what_is_cheapest() -> None:
     data = ACTION.cost_of(settings("example"), {**ARGUMENTS, "limit": 50.0})
     message = over_limit(data)
-    assert re.match(r"The estimate is 5\d\.\d\d USD a month, and cost_limit_usd is 50\. ", message)
-    assert "the cheapest topology is network_egress public_ip with load_balancer false: 3" in message
+    assert re.match(r"The estimate is 6\d\.\d\d USD a month, and cost_limit_usd is 50\. ", message)
+    assert "the cheapest topology is network_egress public_ip with load_balancer false: 4" in message
     assert over_limit({**data, "limit": None}) == ""
 
 
@@ -103,6 +103,8 @@ def test_amounts_of_the_example(example: Platform) -> None:
         "load-balancer": pytest.approx(16.425),
         "secret": pytest.approx(0.4),
         "scaling-policy": pytest.approx(0.4),
+        "alarm": pytest.approx(2.4),
+        "dashboard": pytest.approx(3.0),
     }.items() <= found.items()
 
 
@@ -112,7 +114,8 @@ def test_the_load_balancer_its_addresses_and_the_way_out_are_in_it(example: Plat
     kinds = [resource.kind for resource in resources_of(public)]
     assert {"load-balancer", "nat-gateway", "elastic-ip"} <= set(kinds)
     # Both ways without the other one: 16.425 and two addresses; gateway and its address instead of one for each task.
-    difference = 16.425 + 2 * 3.65 + 32.85 + 3.65 - 2 * 3.65
+    # Four metrics of alarms are of the load balancer.
+    difference = 0.4 + 16.425 + 2 * 3.65 + 32.85 + 3.65 - 2 * 3.65
     there = [estimate(platform, Use(), CONTEXT, PRICES)["totals"] for platform in (public, without)]
     assert there[0]["resources"] - there[1]["resources"] == pytest.approx(difference)
     assert [totals["public_ipv4"] for totals in there] == [3, 2]
@@ -187,10 +190,10 @@ def test_listing_a_tree_costs_more_than_a_pointer(example: Platform) -> None:
 
 
 def test_what_is_always_free_is_taken_off_once(example: Platform) -> None:
-    """Four alarms, 5 GB of logs taken in and kept, 100 GB to the internet."""
+    """Ten alarms, ten metrics, a dashboard, 5 GB of logs taken in and kept, 100 GB to the internet."""
     use = Use(runs=0, task_log_gb=5, internet_gb=150)
     totals = estimate(example, use, CONTEXT, PRICES)["totals"]
-    saved = 4 * 0.10 + 5 * 0.50 + 5 * 0.03 + 100 * 0.09
+    saved = 10 * 0.10 + 10 * 0.30 + 3.00 + 5 * 0.50 + 5 * 0.03 + 100 * 0.09
     assert totals["total"] - totals["with_free_tier"] == pytest.approx(saved)
 
 

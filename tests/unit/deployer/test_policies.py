@@ -24,6 +24,8 @@ LIMIT = 6144
 """Characters of a managed policy, white space not counted; "IAM and AWS STS quotas"."""
 
 CALLS: dict[str, tuple[str, ...]] = {
+    "alarm_topic": ("sns",),
+    "aws_alarms": ("cloudwatch", "sns"),
     "aws_autoscaling": ("application-autoscaling",),
     "aws_backup": ("rds",),
     "aws_bucket": ("s3",),
@@ -77,9 +79,6 @@ OTHERWISE = {
 """What looks like a call that needs a permission, and is none."""
 
 BESIDES = {
-    "cloudwatch:DeleteAlarms": "the autoscaling removes its alarms in the caller's name",
-    "cloudwatch:DescribeAlarms": "the autoscaling looks for its alarms in the caller's name",
-    "cloudwatch:PutMetricAlarm": "the autoscaling makes alarms in the caller's name",
     "cognito-idp:DescribeUserPoolClient": "the load balancer looks at the user pool in the caller's name",
     "ec2:CreateNetworkInterface": "EFS makes those of mount targets in the caller's name",
     "ec2:DeleteNetworkInterface": "EFS removes those of mount targets in the caller's name",
