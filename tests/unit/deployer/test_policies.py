@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "aws_network_egress": ("ec2", "ssm"),
     "aws_network_groups": ("ec2",),
     "aws_repository": ("ecr",),
+    "aws_plan": (),  # waits for what its callers name
     "aws_price_list": ("pricing",),
     "aws_restore": ("rds", "secretsmanager"),
     "aws_resting": ("ec2", "elbv2", "secretsmanager", "application-autoscaling"),
