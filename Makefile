@@ -7,9 +7,21 @@ MAKEFLAGS += --no-print-directory
 ENV ?= local
 ARGS ?=
 RELEASE ?=
+NAME ?=
+BACKUP ?=
+TIME ?=
+FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
 ANSIBLE := .venv/controller/bin/ansible-playbook -i $(INVENTORY)
+REPORT := ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE)
+# What make logs was asked for may hold anything: it goes through the environment, not through a shell.
+export SERVICE TASK RUN SINCE GREP FOLLOW
+from_environment = '{{ lookup("ansible.builtin.env", "$(1)") }}'
+define LOGS
+{logs_service: $(call from_environment,SERVICE), logs_task: $(call from_environment,TASK), logs_run: $(call from_environment,RUN), logs_since: $(call from_environment,SINCE), logs_grep: $(call from_environment,GREP), logs_follow: $(call from_environment,FOLLOW)}
+endef
+export LOGS
 # Extra arguments may hold quotes; the environment hands them to the shell as they are.
 export ARGS
 
@@ -18,6 +30,11 @@ export ARGS
 up: ## Start Dagster: environment, emulator, PostgreSQL, infrastructure, example DAGs; prints the URL
 	@local/bootstrap.sh controller local container
 	@$(LOCAL) up
+
+.PHONY: dev
+dev: ## The same with live reload: what is saved below dags/ is published by itself, until Ctrl-C
+	@local/bootstrap.sh controller local container
+	@.venv/local/bin/python -m local.dev --inventory $(ENV) $(ARGS)
 
 .PHONY: down
 down: env-local ## Stop everything, keep the data
@@ -31,15 +48,30 @@ clean: env-local ## Stop everything, remove all data (the environments in .venv/
 distclean: clean ## The same, and remove .venv/ and build/ too: only the checkout is left
 	@rm -rf .venv build
 
+##@ Looking (ENV=<inventory>, default local; FORMAT=json for scripts)
 .PHONY: status
-status: env-local ## Show processes, ports, health and tasks
-	@$(LOCAL) status
+status: env-controller env-processes ## Services, tasks, releases, daemons, runs, data on one screen; fails if not healthy
+	@$(REPORT) playbooks/status.yml -e "status_format=$(FORMAT)" $(ARGS)
 
 .PHONY: logs
-logs: env-local ## Show the last log lines; ARGS="webserver -n 200" for more of one
-	@$(LOCAL) logs $(ARGS)
+logs: env-controller ## Log lines of tasks: SERVICE=web|daemon TASK= RUN= SINCE=10m GREP= FOLLOW=1 (playbooks/logs.yml)
+	@$(REPORT) playbooks/logs.yml -e "logs_format=$(FORMAT)" -e "$$LOGS" $(ARGS) || [ $$? -eq 99 ] # after Ctrl-C
+
+.PHONY: doctor
+doctor: env-controller env-processes ## Check machine, settings and account, each with the repair (playbooks/doctor.yml)
+	@local/bootstrap.sh container # its packages load the instance's configuration
+	@$(REPORT) playbooks/doctor.yml -e "doctor_format=$(FORMAT)" $(ARGS)
+
+.PHONY: open
+open: env-controller ## Print the address of the web UI and how to reach it, and open it; OPEN=0: print only
+	@$(REPORT) playbooks/open.yml -e "open_format=$(FORMAT) open_browser=$(OPEN)" $(ARGS)
 
 ##@ Ansible (ENV=<inventory>, default local; ARGS="--check --diff" and the like)
+.PHONY: create-dag
+create-dag: env-controller ## Make a code location below dags_path, with a test: NAME=sales (playbooks/create_dag.yml)
+	@local/bootstrap.sh container # its packages run the test
+	@$(ANSIBLE) playbooks/create_dag.yml -e "create_dag_name=$(NAME)" $(ARGS)
+
 .PHONY: deploy-dags
 deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
 	@local/bootstrap.sh container # its packages check that the DAGs load
@@ -53,13 +85,51 @@ rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<i
 dags-history: env-controller ## Who released what when, what it changed, which tasks serve it (dags_history.yml)
 	@$(ANSIBLE) dags_history.yml $(ARGS)
 
+.PHONY: deploy
+deploy: env-controller ## Replace all tasks by the newest image and settings, and wait (playbooks/deploy.yml)
+	@$(ANSIBLE) playbooks/deploy.yml $(ARGS)
+
+.PHONY: deploy-all
+deploy-all: env-controller ## deploy, then deploy-dags (playbooks/deploy_all.yml)
+	@local/bootstrap.sh container
+	@$(ANSIBLE) playbooks/deploy_all.yml $(ARGS)
+
+.PHONY: infra-init
+infra-init: env-controller ## Make the inventory NAME from answers, and say what else must exist (playbooks/infra_init.yml)
+	@ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE) playbooks/infra_init.yml -e "init_format=$(FORMAT)" \
+	  $(if $(NAME),-e "init_name=$(NAME)") $(ARGS)
+
 .PHONY: infra-plan
 infra-plan: env-controller ## Show what infra-apply would create, change, replace and remove, with prices
 	@ANSIBLE_STDOUT_CALLBACK=platform_plan $(ANSIBLE) site.yml --check --diff $(ARGS)
 
+.PHONY: cost
+cost: env-controller ## What the platform costs a month, per resource and topology; FORMAT=json (playbooks/cost.yml)
+	@ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE) playbooks/cost.yml -e "cost_format=$(FORMAT)" $(ARGS)
+
 .PHONY: infra-apply
 infra-apply: env-controller ## Create or correct the infrastructure (site.yml)
 	@$(ANSIBLE) site.yml $(ARGS)
+
+.PHONY: backup
+backup: env-controller ## Back the database up, NAME=before-upgrade or the time; everything goes on (playbooks/backup.yml)
+	@$(ANSIBLE) playbooks/backup.yml -e "backup_name=$(NAME)" $(ARGS)
+
+.PHONY: backups
+backups: env-controller ## List the database's backups with age, size and price; FORMAT=json (playbooks/backups.yml)
+	@ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE) playbooks/backups.yml -e "backup_format=$(or $(FORMAT),text)" $(ARGS)
+
+.PHONY: restore
+restore: env-controller ## Put BACKUP=<name>, or TIME=2026-01-31T12:00:00Z, in the place of the database (playbooks/restore.yml)
+	@$(ANSIBLE) playbooks/restore.yml -e "backup_restore=$(BACKUP)" -e "backup_restore_time=$(TIME)" $(ARGS)
+
+.PHONY: hibernate
+hibernate: env-controller ## Stop what costs, keep all data, and say what is still charged (playbooks/hibernate.yml)
+	@$(ANSIBLE) playbooks/hibernate.yml $(ARGS)
+
+.PHONY: wake
+wake: env-controller ## Start again what hibernate, or the office hours, have stopped (playbooks/wake.yml)
+	@$(ANSIBLE) playbooks/wake.yml $(ARGS)
 
 .PHONY: rotate-credentials
 rotate-credentials: env-controller ## New database password and S3 keys, without an outage (playbooks/rotate_credentials.yml)
@@ -105,6 +175,10 @@ bench: ## Measure, and write docs/benchmarks.md (25 minutes); QUICK=1: a short v
 	@local/bootstrap.sh controller container test bench
 	@.venv/test/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: refresh-prices
+refresh-prices: env-controller ## Bring the list prices up to date from AWS (playbooks/refresh_prices.yml); needs ENV of an account
+	@$(ANSIBLE) playbooks/refresh_prices.yml $(ARGS)
+
 .PHONY: lock
 lock: ## Lock all dependencies anew, newest versions that fit
 	@local/lock.sh
@@ -121,6 +195,11 @@ INVENTORIES := $(patsubst inventories/%/hosts.yml,%,$(wildcard inventories/*/hos
 .PHONY: env-local
 env-local:
 	@local/bootstrap.sh local
+
+# The embedded default shows its processes, too.
+.PHONY: env-processes
+env-processes:
+	@if [ "$(ENV)" = local ]; then local/bootstrap.sh local; fi
 
 .PHONY: env-controller
 env-controller: known-inventory

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from local import postgres, processes
 from local.services import EMULATOR, RUNNER, environment
@@ -25,10 +24,11 @@ from local.settings import (
     free_ports,
 )
 from local.trees import remove_tree
+from local.waiting import ticking
 
 UI_SECONDS = 300
-_STATE_SECONDS = 150
-"""How far back the tasks' last words about their releases are looked for: they come every minute."""
+INTERRUPT_SECONDS = 15
+"""How long a playbook may take to end after Ctrl-C."""
 LOG_LINES = 40
 
 
@@ -43,11 +43,12 @@ class Steps:
         """Seconds since the beginning."""
         return time.monotonic() - self._begin
 
-    def run(self, title: str, work: Callable[[], bool]) -> None:
-        """Do a step; ``work`` returns whether there was anything to do."""
+    def run(self, title: str, work: Callable[[], bool], *, prints: bool = False) -> None:
+        """Do a step; ``work`` returns whether there was anything to do. ``prints``: it shows its progress itself."""
         began = time.monotonic()
         print(f"[{self.elapsed:6.1f} s] {title} ...", flush=True)
-        done = "done" if work() else "already so"
+        with contextlib.nullcontext() if prints else ticking(title):
+            done = "done" if work() else "already so"
         print(f"[{self.elapsed:6.1f} s] {title}: {done} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
@@ -125,12 +126,16 @@ def play(settings: Settings, playbook: str, *arguments: str) -> bool:
     if not program.exists():
         raise LocalError(f"{program} does not exist. `make up` installs it; so does `local/bootstrap.sh controller`.")
     variables = environment(settings) | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    code = subprocess.run(
-        [str(program), "-i", "inventories/local/hosts.yml", playbook, *arguments],
-        cwd=REPOSITORY,
-        env=variables,
-        check=False,
-    ).returncode
+    command = [str(program), "-i", "inventories/local/hosts.yml", playbook, *arguments]
+    with subprocess.Popen(command, cwd=REPOSITORY, env=variables) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C reached it too: it says so, and ends its modules.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=INTERRUPT_SECONDS)
+            process.kill()
+            raise
     if code:
         raise LocalError(
             f"ansible-playbook {playbook} ended with exit code {code}; the reason is above. What was started still "
@@ -165,10 +170,10 @@ def up(settings: Settings, _arguments: argparse.Namespace) -> None:
     steps = Steps()
     with only_one(settings):
         start_services(settings, steps, with_runner=True)
-        steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"))
+        steps.run("Provision (site.yml)", lambda: play(settings, "site.yml"), prints=True)
         # Where the inventory has dag_source: tree, it only says how DAGs get there.
         tree_ok = ("-e", "dag_release_tree_ok=true")
-        steps.run("Deploy the DAGs (deploy_dags.yml)", lambda: play(settings, "deploy_dags.yml", *tree_ok))
+        steps.run("Deploy the DAGs (deploy_dags.yml)", lambda: play(settings, "deploy_dags.yml", *tree_ok), prints=True)
         steps.run("Wait for the UI", lambda: wait_for_ui(settings))
     print(
         f"\nDagster is up after {steps.elapsed:.0f} s: {settings.ui_url}\n"
@@ -220,10 +225,10 @@ def as_started(settings: Settings) -> Settings:
     return replace(settings, **json.loads(file.read_text(encoding="utf-8"))) if file.exists() else settings
 
 
-def status(settings: Settings, _arguments: argparse.Namespace) -> None:
-    """Show processes and tasks."""
+def status(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Show the processes; `make status` shows them with the tasks."""
     settings = as_started(settings)
-    rows = [("PROCESS", "PID", "PORT", "HEALTH")]
+    found = []
     for name, running, port, healthy in (
         ("postgres", postgres.running, settings.postgres_port, postgres.answers),
         ("emulator", EMULATOR.running, settings.aws_port, EMULATOR.ready),
@@ -231,129 +236,24 @@ def status(settings: Settings, _arguments: argparse.Namespace) -> None:
     ):
         pid = running(settings) if settings.state.exists() else None
         health = "stopped" if pid is None else "answers" if healthy(settings) else "does not answer"
-        rows.append((name, str(pid or "-"), str(port), health))
-    print(table(rows))
-    if EMULATOR.ready(settings):
-        lines, problems = served(settings, tasks(settings))
-        print("\n" + table(lines))
-        if problems:
-            print("\n" + "\n".join(problems))
+        busy = pid is None and processes.listens(port)
+        found.append({"name": name, "pid": pid, "port": port, "health": health, "port_taken": busy})
+    if arguments.json:
+        print(json.dumps({"processes": found, "state": str(settings.state), "ui_url": settings.ui_url}))
+        return
+    heading = ("PROCESS", "PID", "PORT", "HEALTH")
+    rows = [tuple(str(each[name] or "-") for name in ("name", "pid", "port", "health")) for each in found]
+    print(table([heading, *rows]))
     print(f"\nState: {settings.state}\nUI:    {settings.ui_url}")
 
 
-def aws(settings: Settings, service: Any) -> Any:
-    """Return a client of the emulator."""
-    import boto3
-
-    return boto3.client(
-        service,
-        region_name="us-east-1",
-        endpoint_url=settings.aws_url,
-        aws_access_key_id="dagster-local",
-        aws_secret_access_key="dagster-local",  # noqa: S106 - the emulator accepts any
-    )
-
-
-def tasks(settings: Settings) -> list[tuple[str, str, str, str, str]]:
-    """Return service, id, status, health and revision of the tasks that should run."""
-    ecs = aws(settings, "ecs")
-    rows = []
-    for cluster in ecs.list_clusters()["clusterArns"]:
-        arns = ecs.list_tasks(cluster=cluster)["taskArns"]
-        for task in ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []:
-            rows.append(
-                (
-                    task.get("group", "-").removeprefix("service:"),
-                    task["taskArn"].rpartition("/")[2],
-                    task["lastStatus"],
-                    task.get("healthStatus", "-"),
-                    task["taskDefinitionArn"].rpartition("/")[2],
-                )
-            )
-    return sorted(rows)
-
-
-SERVED_HEADING = ("SERVICE", "TASK", "STATUS", "HEALTH", "REVISION", "RELEASE", "STATE", "SERVED FOR", "S3 READ AGO")
-
-
-def served(settings: Settings, running: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Return the rows of tasks with what each serves and since when, and what is wrong with them.
-
-    Tasks say so in their logs, on every change and every minute: the ages are as of now.
-    """
-    newest: dict[str, tuple[float, dict[str, Any]]] = {}
-    client, now = aws(settings, "logs"), time.time()
-    for group in client.describe_log_groups(logGroupNamePrefix="/ecs/")["logGroups"]:
-        pages = client.get_paginator("filter_log_events").paginate(
-            logGroupName=group["logGroupName"],
-            filterPattern='"release_state"',
-            startTime=int((now - _STATE_SECONDS) * 1000),
-        )
-        for event in (event for page in pages for event in page["events"]):
-            with contextlib.suppress(ValueError):
-                state = json.loads(event["message"])
-                if state.get("event") == "release_state":
-                    newest[event["logStreamName"].rpartition("/")[2]] = (event["timestamp"] / 1000, state)
-    rows: list[tuple[str, ...]] = [SERVED_HEADING]
-    problems = []
-    for row in running:
-        at, state = newest.get(row[1], (now, {}))
-        ages = [
-            "-" if state.get(name) is None else duration(state[name] + now - at)
-            for name in ("release_age_seconds", "sync_age_seconds")
-        ]
-        rows.append((*row, state.get("release") or "-", state.get("status", "-"), *ages))
-        if state.get("error"):
-            problems.append(f"{row[0]} {row[1]} is {state['status']}: {state['error'].strip()}")
-    return rows, problems
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for people: the largest unit that gives at least two of it."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def logs(settings: Settings, arguments: argparse.Namespace) -> None:
-    """Print the last lines of the processes' logs and of the running tasks' log streams."""
-    settings = as_started(settings)
-    for file in sorted(settings.logs.glob("*.log")):
-        if arguments.name in (None, file.stem):
-            print(f"==> {file} <==\n{processes.tail(file, arguments.lines)}\n")
-    if not EMULATOR.ready(settings):
-        print("The platform is not running, so there are no logs of tasks: `make up` starts it.")
-        return
-    client = aws(settings, "logs")
-    for service, task, *_ in tasks(settings):
-        if arguments.name not in (None, service):
-            continue
-        for group in client.describe_log_groups(logGroupNamePrefix="/ecs/")["logGroups"]:
-            streams = client.describe_log_streams(logGroupName=group["logGroupName"])["logStreams"]
-            for stream in (each["logStreamName"] for each in streams if each["logStreamName"].endswith(task)):
-                events = client.get_log_events(
-                    logGroupName=group["logGroupName"], logStreamName=stream, limit=arguments.lines
-                )["events"]
-                print(f"==> {group['logGroupName']} {stream} <==")
-                print("\n".join(readable(event["message"]) for event in events), end="\n\n")
-
-
-def readable(line: str) -> str:
-    """Return a line of a task's log for people: what a program printed as it is, an event without its metrics."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(event, dict) or "event" not in event:
-        return line
-    moment, name = event.pop("ts", ""), event.pop("event")
-    if name == "output":
-        return f"{moment} {event.get('process')} | {event.get('line')}"
-    # Where the line comes from stands above it; what is not set says nothing.
-    left_out = {"_aws", "service", "environment", "task_id"}
-    rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in left_out and value is not None)
-    return f"{moment} {name} {rest}".rstrip()
+    """Print the last lines of the background processes' logs; `make logs` prints those of the tasks."""
+    files = [file for file in sorted(settings.logs.glob("*.log")) if arguments.name in (None, file.stem)]
+    for file in files:
+        print(f"==> {file} <==\n{processes.tail(file, arguments.lines)}\n")
+    if not files:
+        print(f"There are no logs of {arguments.name or 'processes'} in {settings.logs}: `make up` starts all.")
 
 
 def ports(_settings: Settings, _arguments: argparse.Namespace) -> None:
@@ -380,9 +280,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         sub = commands.add_parser(command.__name__, help=command.__doc__)
         sub.set_defaults(command=command)
+        if command is status:
+            sub.add_argument("--json", action="store_true", help="for programs")
         if command is logs:
             sub.add_argument(
-                "name", nargs="?", help="process or service: postgres, emulator, runner, webserver, daemon"
+                "name", nargs="?", help="postgres, emulator, runner, or <service>-<task> as the runner wrote it"
             )
             sub.add_argument("-n", "--lines", type=int, default=LOG_LINES, help="lines of each (default %(default)s)")
     arguments = parser.parse_args(argv)

@@ -22,7 +22,7 @@ def create_server(settings: Settings) -> tuple[Any, Any]:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    from local import emulator_ecs, emulator_fixes, emulator_rds, emulator_state
+    from local import emulator_ecs, emulator_fixes, emulator_rds, emulator_rds_state, emulator_state
 
     class Handler(MotoRequestHandler):  # type: ignore[misc] # moto is not followed
         """Logs failures of the emulator only: clients poll every second."""
@@ -34,6 +34,7 @@ def create_server(settings: Settings) -> tuple[Any, Any]:
     emulator_fixes.apply_all()
     emulator_ecs.apply()
     emulator_rds.apply(settings)
+    emulator_rds_state.apply(settings)
     settings.create_state()
     file = settings.state / emulator_state.FILE
     print(emulator_state.load(file), flush=True)

@@ -344,6 +344,18 @@ def refuse_revoked_keys() -> None:
     ActionAuthenticatorMixin._authenticate_and_authorize_action = authenticate
 
 
+def complete_budgets() -> None:
+    """Change budgets, and keep their subscribers and tags.
+
+    Defect: moto makes and removes budgets and notifications, and knows no other operation; tags it drops.
+    AWS: UpdateBudget, CreateSubscriber, DescribeSubscribersForNotification, DeleteSubscriber, TagResource,
+    ListTagsForResource; see local/emulator_budgets.py.
+    """
+    from local import emulator_budgets
+
+    emulator_budgets.apply()
+
+
 FIXES: tuple[Callable[[], None], ...] = (
     honour_secure_transport_in_bucket_policies,
     make_conditional_writes_atomic,
@@ -358,6 +370,7 @@ FIXES: tuple[Callable[[], None], ...] = (
     keep_cpu_credits,
     change_throughput_of_file_systems,
     keep_changed_subnet_groups,
+    complete_budgets,
 )
 
 

@@ -18,10 +18,21 @@ from local.iam_policy import Need
 
 Parameters = Mapping[str, Any]
 
-PREFIXES = {"efs": "elasticfilesystem", "elbv2": "elasticloadbalancing"}
+PREFIXES = {"efs": "elasticfilesystem", "elbv2": "elasticloadbalancing", "service-quotas": "servicequotas"}
 """Services that actions call otherwise than botocore does."""
 
 ACTIONS = {
+    # "Actions, resources, and condition keys for AWS Budget Service".
+    "budgets:CreateBudget": "budgets:ModifyBudget",
+    "budgets:CreateNotification": "budgets:ModifyBudget",
+    "budgets:CreateSubscriber": "budgets:ModifyBudget",
+    "budgets:DeleteBudget": "budgets:ModifyBudget",
+    "budgets:DeleteNotification": "budgets:ModifyBudget",
+    "budgets:DeleteSubscriber": "budgets:ModifyBudget",
+    "budgets:DescribeBudget": "budgets:ViewBudget",
+    "budgets:DescribeNotificationsForBudget": "budgets:ViewBudget",
+    "budgets:DescribeSubscribersForNotification": "budgets:ViewBudget",
+    "budgets:UpdateBudget": "budgets:ModifyBudget",
     # "Amazon S3 API operations and required permissions" in the Amazon S3 User Guide.
     "s3:CopyObject": "s3:PutObject",
     "s3:DeleteObjects": "s3:DeleteObject",
@@ -319,7 +330,7 @@ def _ecs(request: _Request) -> Iterator[Need]:
     elif operation == "ListTasks":
         # Without a container instance, the pattern of all of them.
         resources = [request.arn(f"container-instance/{cluster}/*")]
-    elif operation == "TagResource":
+    elif operation in ("TagResource", "UntagResource"):
         resources = [params["resourceArn"]]
     else:
         resources = ["*"]
@@ -443,26 +454,75 @@ def _database(request: _Request) -> Iterator[Need]:
     snapshot = params.get("FinalDBSnapshotIdentifier") or params.get("DBSnapshotIdentifier")
     group = params.get("DBSubnetGroupName")
     groups = [request.arn(f"subgrp:{group}")] if group else []
-    if operation in ("AddTagsToResource", "ListTagsForResource"):
+    if operation in ("AddTagsToResource", "ListTagsForResource", "RemoveTagsFromResource"):
         resources = [params["ResourceName"]]
-    elif operation == "DescribeDBSnapshots":
+    elif operation == "CreateDBSnapshot":
+        resources = [instance, request.arn(f"snapshot:{snapshot}")]
+    elif operation == "RestoreDBInstanceToPointInTime":
+        names = (params["TargetDBInstanceIdentifier"], params["SourceDBInstanceIdentifier"])
+        resources = [*(request.arn(f"db:{name}") for name in names), *groups]
+    elif operation == "RestoreDBInstanceFromDBSnapshot":
+        resources = [instance, request.arn(f"snapshot:{snapshot}"), *groups]
+    elif operation in ("DescribeDBSnapshots", "DeleteDBSnapshot"):
         resources = [request.arn(f"snapshot:{snapshot or '*'}")]
     elif "SubnetGroup" in operation:
         resources = groups or [request.arn("subgrp:*")]
     else:
         resources = [instance, *groups]
-    if operation in ("CreateDBInstance", "ModifyDBInstance"):
+    if operation in ("CreateDBInstance", "ModifyDBInstance") or operation.startswith("RestoreDBInstance"):
         # The example of CreateDBInstance in "Identity-based policy examples for Amazon RDS" names these, too.
         resources += [request.arn("og:default:postgres"), request.arn("pg:default.postgres")]
-    making = operation in ("CreateDBInstance", "CreateDBSubnetGroup")
+    making = operation in ("CreateDBInstance", "CreateDBSubnetGroup", "CreateDBSnapshot") or "Restore" in operation
     for resource in resources:
         yield request.need(resource, new=making or operation == "AddTagsToResource")
     if making and params.get("Tags"):
-        yield request.need(resources[0], action="rds:AddTagsToResource", old=False, new=True)
+        made = request.arn(f"snapshot:{snapshot}") if operation == "CreateDBSnapshot" else resources[0]
+        yield request.need(made, action="rds:AddTagsToResource", old=False, new=True)
     if operation == "DeleteDBInstance" and snapshot:
         for resource in (instance, request.arn(f"snapshot:{snapshot}")):
             yield request.need(resource, action="rds:CreateDBSnapshot")
         yield request.need(request.arn(f"snapshot:{snapshot}"), action="rds:AddTagsToResource")
+
+
+# -- Schedules -------------------------------------------------------------------------------------------------
+
+
+def _scheduler(request: _Request) -> Iterator[Need]:
+    params, operation = request.params, request.operation
+    if operation in ("ListScheduleGroups", "ListSchedules"):
+        yield request.need()
+    elif "ResourceArn" in params:
+        yield request.need(params["ResourceArn"], new=operation == "TagResource")
+    elif operation.endswith("ScheduleGroup"):
+        group = request.arn(f"schedule-group/{params['Name']}")
+        yield request.need(group, new=operation == "CreateScheduleGroup")
+        if params.get("Tags"):
+            yield request.need(group, action="scheduler:TagResource", new=True)
+        if operation == "DeleteScheduleGroup":
+            yield request.need(request.arn(f"schedule/{params['Name']}/*"), action="scheduler:DeleteSchedule")
+    else:
+        yield request.need(request.arn(f"schedule/{params.get('GroupName', 'default')}/{params['Name']}"))
+        if "Target" in params:
+            keys = {"iam:PassedToService": "scheduler.amazonaws.com"}
+            yield request.need(params["Target"]["RoleArn"], keys, action="iam:PassRole")
+
+
+def _cloudwatch(request: _Request) -> Iterator[Need]:
+    account = request.account
+    dashboards = [*request.values("DashboardName"), *request.values("DashboardNames")]
+    for name in dashboards:
+        # Dashboards belong to no region.
+        arn = f"arn:{account.partition}:cloudwatch::{account.id}:dashboard/{name}"
+        yield request.need(arn, new=True)
+        if request.tags():
+            yield request.need(arn, action="cloudwatch:TagResource", new=True)
+    if dashboards:
+        return
+    alarms = [request.arn(f"alarm:{name}") for name in [*request.values("AlarmName"), *request.values("AlarmNames")]]
+    for arn in [*alarms, *request.values("ResourceARN")] or [request.arn("alarm:*")]:
+        yield request.need(arn, new=True)
+        if request.operation == "PutMetricAlarm" and request.tags():
+            yield request.need(arn, action="cloudwatch:TagResource", new=True)
 
 
 # -- Others: a resource that one parameter names ---------------------------------------------------------------
@@ -474,6 +534,7 @@ _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "kms": ("key/", ("KeyId",)),
     "logs": ("log-group:", ("logGroupName", "resourceArn")),
     "secretsmanager": ("secret:", ("SecretId", "Name")),
+    "sns": ("", ("Name", "TopicArn", "ResourceArn")),
     "ssm": ("parameter/", ("Name", "Names")),
     "sts": ("role/", ("RoleArn",)),
 }
@@ -483,6 +544,7 @@ _TAGGING = {
     "ecr:CreateRepository": "ecr:TagResource",
     "logs:CreateLogGroup": "logs:TagResource",
     "secretsmanager:CreateSecret": "secretsmanager:TagResource",
+    "sns:CreateTopic": "sns:TagResource",
 }
 
 
@@ -507,8 +569,21 @@ def _named(request: _Request) -> Iterator[Need]:
         yield request.need()
 
 
+def _budgets(request: _Request) -> Iterator[Need]:
+    """Budgets belong to no region."""
+    params = request.params
+    budget = params.get("Budget") or params.get("NewBudget") or params
+    named = f"arn:{request.account.partition}:budgets::{request.account.id}:budget/{budget.get('BudgetName', '*')}"
+    arn = str(params.get("ResourceARN", named))
+    yield request.need(arn)
+    if params.get("ResourceTags") and request.operation == "CreateBudget":
+        yield request.need(arn, action="budgets:TagResource")
+
+
 _OF_SERVICE: dict[str, Callable[[_Request], Iterator[Need]]] = {
     "application-autoscaling": _autoscaling,
+    "budgets": _budgets,
+    "cloudwatch": _cloudwatch,
     "ec2": _ec2,
     "ecs": _ecs,
     "efs": _file_system,
@@ -516,4 +591,5 @@ _OF_SERVICE: dict[str, Callable[[_Request], Iterator[Need]]] = {
     "iam": _iam,
     "rds": _database,
     "s3": _s3,
+    "scheduler": _scheduler,
 }

@@ -36,6 +36,8 @@ SUPERUSER = "postgres"
 MAX_IDENTIFIER_BYTES = 63
 """PostgreSQL cuts longer names off silently (NAMEDATALEN)."""
 
+RENAME_ATTEMPTS = 5
+
 
 @dataclass(frozen=True)
 class Location:
@@ -339,16 +341,78 @@ def set_role(settings: Settings, role: str, password: str | None) -> None:
     execute(settings, f"{'ALTER' if exists else 'CREATE'} ROLE {identifier(role)} {words}")
 
 
+def has_database(settings: Settings, database: str) -> bool:
+    """Return whether there is a database of that name."""
+    return bool(execute(settings, f"SELECT 1 FROM pg_database WHERE datname = {literal(database)}").strip())  # noqa: S608
+
+
 def ensure_database(settings: Settings, database: str, owner: str) -> None:
     """Create a database if it is missing, and make ``owner`` its owner."""
-    exists = execute(settings, f"SELECT 1 FROM pg_database WHERE datname = {literal(database)}").strip()  # noqa: S608
-    if not exists:
+    if not has_database(settings, database):
         execute(settings, f"CREATE DATABASE {identifier(database)} OWNER {identifier(owner)}")
     execute(settings, f"ALTER DATABASE {identifier(database)} OWNER TO {identifier(owner)}")
 
 
-def drop(settings: Settings, database: str | None, role: str) -> None:
-    """Drop a database with all data, cutting its connections, and its owner."""
-    if database:
-        execute(settings, f"DROP DATABASE IF EXISTS {identifier(database)} WITH (FORCE)")
+def drop_database(settings: Settings, database: str) -> None:
+    """Drop a database with all data, cutting its connections."""
+    execute(settings, f"DROP DATABASE IF EXISTS {identifier(database)} WITH (FORCE)")
+
+
+def drop_role(settings: Settings, role: str) -> None:
+    """Drop a role that owns nothing any more."""
     execute(settings, f"DROP ROLE IF EXISTS {identifier(role)}")
+
+
+def rename_database(settings: Settings, database: str, new: str) -> None:
+    """Rename a database, cutting its connections."""
+    cut = f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = {literal(database)};"  # noqa: S608
+    rename = f"ALTER DATABASE {identifier(database)} RENAME TO {identifier(new)};"
+    for left in reversed(range(RENAME_ATTEMPTS)):
+        try:
+            execute(settings, cut + rename)
+            return
+        except LocalError:
+            # Who was cut off may have been back before the second statement.
+            if not left:
+                raise
+
+
+def dump(settings: Settings, database: str, file: Path) -> None:
+    """Write a consistent copy of a database into a file, while others use it."""
+    temporary = file.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(0o600)
+    _run(settings, "pg_dump", "--format=custom", f"--file={temporary}", f"--dbname={database}")
+    temporary.replace(file)
+
+
+def restore(settings: Settings, database: str, owner: str, file: Path) -> None:
+    """Make a database from the copy in a file, which may be of another one, unless it is there."""
+    if has_database(settings, database):
+        return
+    ensure_database(settings, database, owner)
+    try:
+        _run(settings, "pg_restore", "--exit-on-error", f"--dbname={database}", str(file))
+    except LocalError:
+        drop_database(settings, database)
+        raise
+
+
+def _run(settings: Settings, name: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL as superuser."""
+    environment = {
+        "PGHOST": HOST,
+        "PGPORT": str(settings.postgres_port),
+        "PGUSER": SUPERUSER,
+        "PGPASSWORD": superuser_password(settings),
+    }
+    done = subprocess.run(
+        [str(program(name)), "--no-password", *arguments],
+        env=_environment() | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LocalError(f"{name} on port {settings.postgres_port} failed: {done.stderr.strip()[-500:]}")

@@ -117,6 +117,10 @@ KINDS: dict[str, Callable[[], list[str]]] = {
             "application-autoscaling", "describe_scaling_policies", "ScalingPolicies", ServiceNamespace="ecs"
         )
     ],
+    "schedule-group": lambda: [item["Arn"] for item in _pages("scheduler", "list_schedule_groups", "ScheduleGroups")],
+    "schedule": lambda: [item["Arn"] for item in _pages("scheduler", "list_schedules", "Schedules")],
+    "topic": lambda: [item["TopicArn"] for item in client("sns").list_topics()["Topics"]],
+    "dashboard": lambda: [item["DashboardName"] for item in client("cloudwatch").list_dashboards()["DashboardEntries"]],
     "alarm": lambda: [item["AlarmName"] for item in client("cloudwatch").describe_alarms()["MetricAlarms"]],
 }
 
@@ -147,6 +151,18 @@ def make_foreign_resources() -> None:
     client("ecr").create_repository(repositoryName=FOREIGN)
     client("logs").create_log_group(logGroupName=f"/ecs/dagster-local-{FOREIGN}/webserver")
     client("efs").create_file_system(CreationToken=FOREIGN)
+    client("sns").create_topic(Name=f"dagster-local-{FOREIGN}")
+    client("cloudwatch").put_dashboard(DashboardName=f"dagster-local-{FOREIGN}", DashboardBody='{"widgets": []}')
+    client("cloudwatch").put_metric_alarm(
+        AlarmName=f"dagster-local-{FOREIGN}",
+        Namespace="AWS/RDS",
+        MetricName="CPUUtilization",
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=90,
+        ComparisonOperator="GreaterThanThreshold",
+    )
     trust = {"Version": "2012-10-17", "Statement": []}
     iam.create_role(RoleName=f"dagster-local-{FOREIGN}", AssumeRolePolicyDocument=json.dumps(trust))
     iam.create_user(UserName=f"dagster-local-{FOREIGN}")

@@ -32,6 +32,9 @@ from ansible.module_utils.task_states import (  # noqa: E402
     parse_time,
 )
 
+PROGRESS_SECONDS = 10
+"""How often it is said that nothing new happens."""
+
 COLUMNS = ("service", "task", "release", "status", "seconds")
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -165,10 +168,11 @@ def table(tasks: Sequence[Task], wanted: Wanted) -> str:
 def wait(watch: Watch, timeout: float, poll_seconds: float, clock: Clock, show: Callable[[str], None]) -> list[Task]:
     """Wait until every running task serves the release; return them, none if nothing is running.
 
-    ``show`` gets a line whenever a task reports something new. Raises ConvergenceError as soon as one task
-    has refused the release, or after ``timeout`` seconds.
+    ``show`` gets a line whenever a task reports something new, and one with the time when nothing does for long. Raises
+    ConvergenceError as soon as one task has refused the release, or after ``timeout`` seconds.
     """
-    wanted, deadline = watch.wanted, clock.now() + timeout
+    wanted, began = watch.wanted, clock.now()
+    deadline, told = began + timeout, began
     shown: dict[str, str] = {}
     anything_ran = False
     while True:
@@ -184,8 +188,13 @@ def wait(watch: Watch, timeout: float, poll_seconds: float, clock: Clock, show: 
             raise ConvergenceError(_refused(refusing, tasks, wanted))
         if not anything_ran or (tasks and all(task.serves(wanted) for task in tasks)):
             return tasks
-        if clock.now() >= deadline:
+        now = clock.now()
+        if now >= deadline:
             raise ConvergenceError(_late(tasks, wanted, timeout))
+        if now - told >= PROGRESS_SECONDS:
+            told = now
+            late = sum(not task.serves(wanted) for task in tasks)
+            show(f"  waiting for {late} of {len(tasks)} tasks ({now - began:.0f} s of at most {timeout:g} s)")
         clock.sleep(poll_seconds)
 
 

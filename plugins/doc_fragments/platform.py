@@ -36,4 +36,10 @@ options:
         does. So playbooks/destroy.yml knows before it removes the first thing.
     type: bool
     default: false
+  only_facts:
+    description:
+      - Change nothing and report no change, but return what later tasks need to know. Fails if something does not exist
+        yet that the wanted state has; drift in what exists is no matter.
+    type: bool
+    default: false
 """

@@ -85,6 +85,20 @@ def capacity_limits(client: Any, cluster: str, service: str) -> dict[str, int]:
     return {key: int(found[key]) for key in LIMITS if key in found}
 
 
+def hold_scaling(client: Any, cluster: str, service: str, plan: Plan) -> None:
+    """Let no task of a service run; `ensure_scaling` gives it its limits again. Nothing happens to one not scaled."""
+    resource_id = f"service/{cluster}/{service}"
+    if limits := capacity_limits(client, cluster, service):
+        nothing = dict.fromkeys(LIMITS, 0)
+        plan.update_if_different(
+            TARGET,
+            resource_id,
+            limits,
+            nothing,
+            lambda _: client.register_scalable_target(**_address(resource_id), **nothing),
+        )
+
+
 def remove_scaling(client: Any, cluster: str, service: str, plan: Plan) -> None:
     """Remove policies and scalable target of a service."""
     resource_id = f"service/{cluster}/{service}"

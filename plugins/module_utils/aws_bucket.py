@@ -18,6 +18,7 @@ from .aws_plan import (
     retry_while,
     tag_dict,
     tag_list,
+    wait_with,
 )
 
 PUBLIC_ACCESS_BLOCK = {
@@ -219,7 +220,7 @@ def _create(s3: Any, spec: BucketSpec) -> str:
         lambda: s3.create_bucket(Bucket=spec.name, ObjectOwnership=OWNERSHIP, **location),
         seconds=NAME_SECONDS,
     )
-    s3.get_waiter("bucket_exists").wait(Bucket=spec.name)
+    wait_with(s3, "bucket_exists", f"the bucket {spec.name} to be there", Bucket=spec.name)
     return spec.name
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .aws_plan import (
+    PLATFORM_TAG,
     Plan,
     Refusal,
     error_code,
@@ -25,6 +27,9 @@ from .aws_secrets import read_fields
 
 CREATE_SECONDS = 1800
 SERVICE_ROLE_SECONDS = 120
+RESTORED, REPLACED = "-restored", "-before-"
+"""What a restore appends to the platform's name: for the new instance as long as there is the old one, and for the old
+one afterwards (aws_restore.py)."""
 PENDING_ENDPOINT = "pending.invalid"
 """Host name reported in check mode; RFC 2606 reserves .invalid, so that nothing can ever connect to it."""
 
@@ -140,8 +145,69 @@ def _refuse_closed_groups(ec2: Any, found: Mapping[str, Any], spec: AdoptedDatab
         )
 
 
-def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str) -> None:
-    """Remove the instance and its subnet group. A non-empty `final_snapshot` names a snapshot to take first."""
+def find_replaced(rds: Any, platform: str) -> list[dict[str, Any]]:
+    """Return the instances that restores have replaced, and the new one of a restore that was interrupted."""
+    pages = rds.get_paginator("describe_db_instances").paginate()
+    return [
+        instance
+        for page in pages
+        for instance in page["DBInstances"]
+        if instance["DBInstanceIdentifier"].startswith((f"{platform}{REPLACED}", f"{platform}{RESTORED}"))
+        and tag_dict(instance.get("TagList")).get(PLATFORM_TAG) == platform
+    ]
+
+
+def removal_commands(instance: Mapping[str, Any]) -> str:
+    """Return what to type to remove an instance that a restore has replaced."""
+    name = instance["DBInstanceIdentifier"]
+    unlock = (
+        f"aws rds modify-db-instance --db-instance-identifier {name} --no-deletion-protection --apply-immediately; "
+        if instance.get("DeletionProtection")
+        else ""
+    )
+    return f"{unlock}aws rds delete-db-instance --db-instance-identifier {name} --skip-final-snapshot"
+
+
+def _remove_replaced(rds: Any, platform: str, plan: Plan, *, wanted: bool) -> None:
+    """Remove what restores have left behind if that is wanted; else raise `Refusal`: it is somebody's data."""
+    left = find_replaced(rds, platform)
+    kept = [one for one in left if one.get("DeletionProtection") or not wanted]
+    if kept:
+        names = ", ".join(f"{one['DBInstanceIdentifier']} ({one['DBInstanceStatus']})" for one in kept)
+        way_out = (
+            "They are protected against deletion"
+            if wanted
+            else "Set rds_remove_replaced: true, and they are removed without a snapshot"
+        )
+        commands = "; ".join(removal_commands(one) for one in kept)
+        plan.obstacle(
+            f"Restores have left RDS instances behind that hold data and use the platform's network: {names}. "
+            f"{way_out}. Or remove them yourself: {commands}; then run this playbook again."
+        )
+        return
+
+    def remove(name: str) -> None:
+        if (find_instance(rds, name) or {}).get("DBInstanceStatus") != "deleting":
+            rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+        wait_until(
+            f"the RDS instance {name!r} to be deleted",
+            lambda: find_instance(rds, name) is None,
+            seconds=CREATE_SECONDS,
+            interval=10,
+        )
+
+    for instance in left:
+        name = instance["DBInstanceIdentifier"]
+        plan.remove("rds-instance", name, {}, partial(remove, name), unchanged=database_settings(instance))
+
+
+def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str, remove_replaced: bool = False) -> None:
+    """Remove the instance and its subnet group. A non-empty `final_snapshot` names a snapshot to take first.
+
+    With `remove_replaced`, instances that restores have left behind go too, without a snapshot; else they are an
+    obstacle.
+    """
+    _remove_replaced(rds, platform, plan, wanted=remove_replaced)
     found = find_instance(rds, platform)
     if found is not None:
         refuse_foreign("RDS instance", platform, platform, tag_dict(found.get("TagList")), "name_prefix")
@@ -175,7 +241,7 @@ def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str)
             platform,
             {"final_snapshot": final_snapshot or "none"},
             remove,
-            unchanged=_settings_with_price(found),
+            unchanged=database_settings(found),
         )
     if _subnet_group(rds, platform) is not None:
         plan.remove(
@@ -186,7 +252,7 @@ def remove_database(rds: Any, platform: str, plan: Plan, *, final_snapshot: str)
         )
 
 
-def _settings_with_price(found: Mapping[str, Any]) -> dict[str, Any]:
+def database_settings(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the price of a described instance depends on."""
     names = ("DBInstanceClass", "AllocatedStorage", "MultiAZ", "StorageType")
     # RDS names no limit where storage autoscaling is off.
@@ -264,7 +330,7 @@ def _keep_instance(rds: Any, spec: DatabaseSpec, found: Mapping[str, Any], plan:
     def modify(changed: dict[str, Any]) -> None:
         rds.modify_db_instance(DBInstanceIdentifier=name, ApplyImmediately=spec.apply_immediately, **changed)
 
-    plan.update_if_different(kind, name, current, wanted, modify, unchanged=_settings_with_price(current))
+    plan.update_if_different(kind, name, current, wanted, modify, unchanged=database_settings(current))
 
 
 def _refuse_impossible(spec: DatabaseSpec, found: Mapping[str, Any]) -> None:

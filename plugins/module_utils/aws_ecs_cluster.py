@@ -21,6 +21,9 @@ KIND = "ecs-cluster"
 CAPACITY_PROVIDERS = ["FARGATE", "FARGATE_SPOT"]
 """Both cost nothing to have; services say which one they use."""
 
+HIBERNATION_TAG = "dagster-hibernation"
+"""Tag of a cluster whose platform hibernates; its value is since when (ISO 8601, UTC)."""
+
 _PROVISION_SECONDS = 300
 _SERVICE_ROLE_SECONDS = 60
 

@@ -10,11 +10,13 @@ from typing import Any
 from .aws_ecs_cluster import find_cluster, with_service_role
 from .aws_plan import (
     PLATFORM_TAG,
+    PROGRESS_SECONDS,
     Plan,
     Refusal,
     error_code,
     platform_tags,
     refuse_foreign,
+    report_progress,
     tag_dict,
     tag_list,
     wait_until,
@@ -123,14 +125,22 @@ def ensure_services(
     steady_seconds: float,
     poll_seconds: float = POLL_SECONDS,
     limits: Callable[[str], Mapping[str, Any]] = lambda _: {},
+    force: bool = False,
 ) -> None:
     """Bring the services to the state of `specs`, all at once, then wait until all are steady.
 
     `steady_seconds` is the deadline for all of them together; 0 does not wait. A service that is not steady although
     nothing was changed is waited for as well: its rollout may be one that an interrupted run has started. `limits`
-    returns the limits of the autoscaling of a service; it is called for one that changes.
+    returns the limits of the autoscaling of a service; it is called for one that changes. With `force` all tasks are
+    replaced, also where nothing differs; services that do not exist are refused then.
     """
     existing = _describe(ecs, cluster, [spec.name for spec in specs]) if find_cluster(ecs, cluster) else {}
+    missing = [spec.name for spec in specs if existing.get(spec.name, {}).get("status") != "ACTIVE"]
+    if force and missing:
+        raise Refusal(
+            f"The ECS services {', '.join(missing)} are not in the cluster {cluster!r}, so that there is nothing to "
+            "roll. Run site.yml first, which makes them; then run this playbook again."
+        )
     for spec in specs:
         found = existing.get(spec.name)
         if found is None or found["status"] == "INACTIVE":
@@ -139,7 +149,7 @@ def ensure_services(
             _wait_for_removal(ecs, cluster, [spec.name], seconds=steady_seconds or 300, poll_seconds=poll_seconds)
             _create(ecs, platform, cluster, spec, plan)
         else:
-            _keep(ecs, platform, cluster, spec=spec, found=found, plan=plan, limits=limits)
+            _keep(ecs, platform, cluster, spec=spec, found=found, plan=plan, limits=limits, force=force)
     if steady_seconds > 0 and not plan.check_mode:
         wait_for_steady_state(ecs, cluster, specs, seconds=steady_seconds, poll_seconds=poll_seconds)
 
@@ -150,12 +160,7 @@ def remove_services(
     """Remove every service of the platform in the cluster: no tasks first, then the service itself."""
     if find_cluster(ecs, cluster) is None:
         return
-    arns = [arn for page in ecs.get_paginator("list_services").paginate(cluster=cluster) for arn in page["serviceArns"]]
-    ours = {
-        name: service
-        for name, service in _describe(ecs, cluster, arns).items()
-        if service["status"] != "INACTIVE" and tag_dict(service.get("tags")).get(PLATFORM_TAG) == platform
-    }
+    ours = own_services(ecs, platform, cluster)
     for name, service in sorted(ours.items()):
 
         def delete(name: str = name, draining: bool = service["status"] == "DRAINING") -> None:
@@ -171,11 +176,25 @@ def remove_services(
         _wait_for_removal(ecs, cluster, sorted(ours), seconds=seconds, poll_seconds=poll_seconds)
 
 
+def own_services(ecs: Any, platform: str, cluster: str) -> dict[str, dict[str, Any]]:
+    """Return the platform's services in a cluster by name, as ECS describes them."""
+    arns = [arn for page in ecs.get_paginator("list_services").paginate(cluster=cluster) for arn in page["serviceArns"]]
+    return {
+        name: service
+        for name, service in _describe(ecs, cluster, arns).items()
+        if service["status"] != "INACTIVE" and tag_dict(service.get("tags")).get(PLATFORM_TAG) == platform
+    }
+
+
 def wait_for_steady_state(
     ecs: Any, cluster: str, specs: Sequence[ServiceSpec], *, seconds: float, poll_seconds: float = POLL_SECONDS
 ) -> None:
-    """Wait until every service runs what it should. Raise `Refusal` with the reason when one fails or is too slow."""
-    deadline = time.monotonic() + seconds
+    """Wait until every service runs what it should, and say every half minute how far they are.
+
+    Raise `Refusal` with the reason when one fails or is too slow.
+    """
+    begin = reported = time.monotonic()
+    deadline = begin + seconds
     suspected: dict[str, str] = {}
     while True:
         services = _describe(ecs, cluster, [spec.name for spec in specs])
@@ -194,13 +213,30 @@ def wait_for_steady_state(
         suspected = suspects
         if not waiting:
             return
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if reported == begin or now - reported >= PROGRESS_SECONDS:
+            states = "; ".join(progress_of(name, service) for name, service in waiting)
+            report_progress(f"waiting for the ECS services ({now - begin:.0f} s of at most {seconds:.0f} s): {states}")
+            reported = now
+        if now >= deadline:
             late = f"it is not steady after {seconds:.0f} s"
             raise Refusal(
                 "\n".join(_verdict(ecs, cluster, name, service, suspected.get(name, late)) for name, service in waiting)
                 + "\nIf it only needs more time, raise ecs_steady_seconds and run this playbook again."
             )
         time.sleep(poll_seconds)
+
+
+def progress_of(name: str, service: Mapping[str, Any] | None) -> str:
+    """Return, as a phrase, how far a service is that is waited for."""
+    if service is None:
+        return f"{name} is not there"
+    text = f"{name} has {service['runningCount']} of {service['desiredCount']} tasks running"
+    if service["pendingCount"]:
+        text += f", {service['pendingCount']} starting"
+    deployments = service.get("deployments", [])
+    failed = sum(int(item.get("failedTasks", 0)) for item in deployments if item["status"] == "PRIMARY")
+    return text + (", replaces old ones" if len(deployments) > 1 else "") + (f", {failed} failed" if failed else "")
 
 
 def is_steady(service: Mapping[str, Any], task_definition: str) -> bool:
@@ -351,6 +387,7 @@ def _keep(
     found: Mapping[str, Any],
     plan: Plan,
     limits: Callable[[str], Mapping[str, Any]],
+    force: bool,
 ) -> None:
     current_tags = tag_dict(found.get("tags"))
     refuse_foreign("ECS service", spec.name, platform, current_tags, "name_prefix")
@@ -363,17 +400,17 @@ def _keep(
     )
     before, after = service_drift(found, spec)
     if not after:
-        if primary_state(found) == "FAILED":
-            # The first rollout of a service has nothing to be rolled back to. Whatever was wrong, try once more.
+        # The first rollout of a service has nothing to be rolled back to. Whatever was wrong, try once more.
+        if force or primary_state(found) == "FAILED":
             plan.update(
                 KIND,
                 spec.name,
-                {"rolloutState": "FAILED"},
+                {"rolloutState": primary_state(found)},
                 {"forceNewDeployment": True},
                 lambda: ecs.update_service(cluster=cluster, service=spec.name, forceNewDeployment=True),
             )
         return
-    force = {"forceNewDeployment": True} if _STARTS_NEW_TASKS & after.keys() else {}
+    forced = {"forceNewDeployment": True} if force or _STARTS_NEW_TASKS & after.keys() else {}
     unchanged = {**_settings_with_price(ecs, found), **(limits(spec.name) if spec.autoscaled else {})}
     resized = "taskDefinition" in after and spec.size not in (None, unchanged["size"])
     plan.update(
@@ -381,7 +418,7 @@ def _keep(
         spec.name,
         {**before, "size": unchanged["size"]} if resized else before,
         {**after, "size": spec.size} if resized else after,
-        lambda: ecs.update_service(cluster=cluster, service=spec.name, **after, **force),
+        lambda: ecs.update_service(cluster=cluster, service=spec.name, **after, **forced),
         unchanged=unchanged,
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 from .aws_network_base import ANYWHERE, STILL_IN_USE, Context, NetworkClients, NetworkSpec
 from .aws_network_egress import Endpoints, Nat
 from .aws_network_groups import Groups, flatten, group_removal, permission
-from .aws_plan import PLATFORM_TAG, Plan, Refusal, error_code, is_pending, retry_while, tag_dict
+from .aws_plan import PLATFORM_TAG, Plan, Refusal, error_code, is_pending, retry_while, tag_dict, wait_with
 
 OUTPUT_GROUPS = ("alb", "webserver", "daemon", "database", "file_system")
 
@@ -305,7 +305,7 @@ class _Parts:
         vpc = self.ec2.create_vpc(
             CidrBlock=self.spec.cidr, TagSpecifications=self.context.tag_specification("vpc", self.spec.platform)
         )["Vpc"]
-        self.ec2.get_waiter("vpc_available").wait(VpcIds=[vpc["VpcId"]])
+        wait_with(self.ec2, "vpc_available", f"the VPC {vpc['VpcId']} to be there", VpcIds=[vpc["VpcId"]])
         return str(vpc["VpcId"])
 
     def _vpc_attribute(self, attribute: str, result: str) -> bool:
@@ -425,7 +425,7 @@ class _Parts:
             AvailabilityZone=zone,
             TagSpecifications=self.context.tag_specification("subnet", name),
         )["Subnet"]["SubnetId"]
-        self.ec2.get_waiter("subnet_available").wait(SubnetIds=[subnet])
+        wait_with(self.ec2, "subnet_available", f"the subnet {subnet} to be there", SubnetIds=[subnet])
         return str(subnet)
 
     # -- Routes ------------------------------------------------------------------------------------------------

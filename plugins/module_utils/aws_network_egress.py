@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from .aws_network_base import Context
-from .aws_plan import PLATFORM_TAG, Refusal, tag_dict
+from .aws_plan import PLATFORM_TAG, Refusal, tag_dict, wait_with
 
 NAT_USER_DATA = """#!/bin/sh
 # Source NAT for the private subnets, as in the VPC user guide, "NAT instances". No ports are opened by this script.
@@ -242,7 +242,9 @@ class Nat:
                 *self.context.tag_specification("network-interface", name),
             ],
         )["Instances"][0]["InstanceId"]
-        self.context.ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id])
+        wait_with(
+            self.context.ec2, "instance_running", f"the NAT instance {instance_id} to run", InstanceIds=[instance_id]
+        )
         self._modify_instance(instance_id, {"source_dest_check": False})
         answer = self.context.ec2.describe_instances(InstanceIds=[instance_id])
         return dict(answer["Reservations"][0]["Instances"][0])
@@ -285,7 +287,12 @@ class Nat:
         """Change the type, which needs a stop, and see that the instance runs. Egress pauses for about a minute."""
         if "instance_type" in after:
             self.context.ec2.stop_instances(InstanceIds=[instance_id])
-            self.context.ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance_id])
+            wait_with(
+                self.context.ec2,
+                "instance_stopped",
+                f"the NAT instance {instance_id} to stop",
+                InstanceIds=[instance_id],
+            )
             self.context.ec2.modify_instance_attribute(
                 InstanceId=instance_id, InstanceType={"Value": after["instance_type"]}
             )
@@ -295,9 +302,16 @@ class Nat:
             # An instance that is still stopping cannot be started yet.
             answer = self.context.ec2.describe_instances(InstanceIds=[instance_id])
             if answer["Reservations"][0]["Instances"][0]["State"]["Name"] == "stopping":
-                self.context.ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance_id])
+                wait_with(
+                    self.context.ec2,
+                    "instance_stopped",
+                    f"the NAT instance {instance_id} to stop",
+                    InstanceIds=[instance_id],
+                )
         self.context.ec2.start_instances(InstanceIds=[instance_id])
-        self.context.ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id])
+        wait_with(
+            self.context.ec2, "instance_running", f"the NAT instance {instance_id} to run", InstanceIds=[instance_id]
+        )
 
     def remove_instances(self) -> None:
         for instance in self._instances():
@@ -305,7 +319,12 @@ class Nat:
 
             def terminate(instance_id: str = instance_id) -> None:
                 self.context.ec2.terminate_instances(InstanceIds=[instance_id])
-                self.context.ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance_id])
+                wait_with(
+                    self.context.ec2,
+                    "instance_terminated",
+                    f"the NAT instance {instance_id} to end",
+                    InstanceIds=[instance_id],
+                )
 
             self.context.retire(
                 "nat-instance",
@@ -323,7 +342,12 @@ class Nat:
 
             def delete(gateway_id: str = gateway_id) -> None:
                 self.context.ec2.delete_nat_gateway(NatGatewayId=gateway_id)
-                self.context.ec2.get_waiter("nat_gateway_deleted").wait(NatGatewayIds=[gateway_id])
+                wait_with(
+                    self.context.ec2,
+                    "nat_gateway_deleted",
+                    f"the NAT gateway {gateway_id} to go",
+                    NatGatewayIds=[gateway_id],
+                )
 
             self.context.retire("nat-gateway", self.context.name("nat"), {"id": gateway_id}, delete)
         self.remove_addresses()

@@ -12,6 +12,7 @@ cannot be mistaken for an AWS id; modules that receive one know that nothing can
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -300,6 +301,23 @@ def wait_until(
             report_progress(f"waiting for {what} ({now - begin:.0f} s of at most {seconds:.0f} s)")
             reported = now
         time.sleep(pause(now - begin, interval))
+
+
+def wait_with(client: Any, waiter: str, what: str, **arguments: Any) -> None:
+    """Wait with a waiter of botocore, and say for `what` every half minute."""
+    begin, ended = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            report_progress(f"waiting for {what} ({time.monotonic() - begin:.0f} s)")
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        client.get_waiter(waiter).wait(**arguments)
+    finally:
+        ended.set()
+        teller.join()
 
 
 def retry_while[T](

@@ -141,9 +141,11 @@ def _service(settings: Settings, prices: PriceList) -> Price:
 
 
 def _database(settings: Settings, prices: PriceList) -> Price:
+    """A stopped one keeps its storage."""
     copies = 2 if settings["MultiAZ"] else 1
     gib = copies * prices.of("rds", "storage_gb_month", settings["StorageType"])
-    instance = copies * prices.monthly("rds", "instance_hour", settings["DBInstanceClass"])
+    stopped = settings.get("DBInstanceStatus") in ("stopping", "stopped")
+    instance = 0.0 if stopped else copies * prices.monthly("rds", "instance_hour", settings["DBInstanceClass"])
     storage = int(settings["AllocatedStorage"])
     most = max(storage, int(settings["MaxAllocatedStorage"]))
     return Price(instance + gib * storage, gib * (most - storage), f"{most} GiB of storage")
@@ -177,6 +179,12 @@ ALARMS_PER_POLICY = 2
 """The autoscaling makes one alarm to scale out and one to scale in."""
 
 PRICED: dict[str, _Rule] = {
+    # "Amazon CloudWatch Pricing": an alarm on an expression costs as much as one for each of its metrics.
+    "alarm": _Rule(
+        frozenset({"metrics"}),
+        lambda settings, prices: Price(int(settings["metrics"]) * prices.of("cloudwatch", "alarm_month")),
+    ),
+    "dashboard": _Rule(frozenset(), lambda _, prices: Price(prices.of("cloudwatch", "dashboard_month"))),
     "ecs-service": _Rule(
         frozenset(
             {
@@ -195,7 +203,17 @@ PRICED: dict[str, _Rule] = {
     "nat-gateway": _Rule(frozenset(), lambda _, prices: Price(prices.monthly("nat_gateway", "hour"))),
     "nat-instance": _Rule(frozenset({"instance_type", "state", "volume_gib"}), _nat_instance),
     "rds-instance": _Rule(
-        frozenset({"DBInstanceClass", "AllocatedStorage", "MaxAllocatedStorage", "MultiAZ", "StorageType"}), _database
+        frozenset(
+            {
+                "DBInstanceClass",
+                "AllocatedStorage",
+                "MaxAllocatedStorage",
+                "MultiAZ",
+                "StorageType",
+                "DBInstanceStatus",
+            }
+        ),
+        _database,
     ),
     "scaling-policy": _Rule(
         frozenset(), lambda _, prices: Price(ALARMS_PER_POLICY * prices.of("cloudwatch", "alarm_month"))
@@ -217,21 +235,28 @@ BY_USE: dict[str, dict[tuple[str, ...], str]] = {
     "log-group": {
         ("cloudwatch", "logs_gb"): "per GB taken in",
         ("cloudwatch", "logs_gb_month"): "per GB and month kept",
+        ("cloudwatch", "metric_month"): "per metric and month of those in its lines",
     },
     "nat-gateway": {("nat_gateway", "gb"): "per GB through it"},
     "rds-instance": {("rds", "backup_gb_month"): "per GB and month of backups beyond the storage's size"},
+    "rds-snapshot": {("rds", "backup_gb_month"): "per GB and month of backups beyond the storage's size"},
     "s3-bucket": {
         ("s3", "gb_month"): "per GB and month",
         ("s3", "get_1000"): "per 1,000 reads",
         ("s3", "put_or_list_1000"): "per 1,000 writes or listings",
     },
     "secret": {("secret", "calls_10000"): "per 10,000 reads"},
+    "sns-topic": {
+        ("sns", "mails_1000"): "per 1,000 mails",
+        ("sns", "webhook_calls_1000"): "per 1,000 calls of a web address",
+    },
     "vpc-endpoint": {("interface_endpoint", "gb"): "per GB through it"},
 }
 """What is charged by use: prices of the file, and what of. Such kinds may have a price besides."""
 
 FREE = frozenset(
     {
+        "budget",
         "ecr-repository",
         "ecs-cluster",
         "efs-access-point",
@@ -246,13 +271,18 @@ FREE = frozenset(
         "listener-rule",
         "log-group",
         "network-interface",
+        "rds-snapshot",
         "rds-subnet-group",
         "route",
         "route-table",
         "s3-bucket",
         "scalable-target",
+        "schedule",
+        "schedule-group",
         "secret-version",
         "security-group",
+        "sns-subscription",
+        "sns-topic",
         "subnet",
         "target-group",
         "task-definition",

@@ -71,9 +71,9 @@ def _find_python(python: str) -> str:
     found = shutil.which(os.path.expanduser(python))  # noqa: PTH111, may be a bare command name
     if found is None:
         raise CheckError(
-            f"There is no Python at {python!r} to check the code locations with. Either create it (make venv), "
-            "or name one that has dagster and your libraries: -e dag_release_validate_python=/path/to/python, "
-            "or publish unchecked: -e dag_release_validate=false"
+            f"There is no Python at {python!r} to check the code locations with. Either create it (local/bootstrap.sh "
+            "container), or name one that has dagster and your libraries: "
+            "-e dag_release_validate_python=/path/to/python, or publish unchecked: -e dag_release_validate=false"
         )
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,10 @@ PRIVATE_RANGES = tuple(
     ipaddress.IPv4Network(item) for item in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
 """RFC 1918, and RFC 6598, which VPNs between machines use."""
+OFFICE_HOURS_KEYS = ("start", "stop", "timezone")
+OFFICE_LEAD = 15
+"""office_hours_lead_minutes of the role: minutes that NAT instance and database run before and after the services."""
+DAY_MINUTES = 24 * 60
 EFS_DAYS = (0, 1, 7, 14, 30, 60, 90, 180, 270, 365)
 
 # Load balancers and target groups have 32 characters; the longest suffix that this project adds is "-webserver".
@@ -66,7 +71,9 @@ OPTIONAL = (
     *("vpc_cidr", "vpc_public_subnet_cidrs", "vpc_private_subnet_cidrs", "vpc_availability_zones", "ecs_image"),
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
     *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
-    "secrets_manager_recovery_days",
+    *("secrets_manager_recovery_days", "office_hours"),
+    *("alarms_enabled", "alarm_emails", "alarm_webhooks"),
+    *("budget_monthly_usd", "budget_email", "budget_sns_topic_arn", "cost_limit_usd"),
 )
 
 # Proportional set sizes in MiB, measured with Dagster 1.13.27 (docs/architecture.md).
@@ -213,6 +220,56 @@ def _recovery_days(value: Any) -> Iterator[Finding]:
         yield "Secrets Manager would refuse it.", "7 to 30 days, or 0 to delete secrets at once."
 
 
+def _amount(otherwise: str) -> Callable[[Any], Iterator[Finding]]:
+    def check(value: Any) -> Iterator[Finding]:
+        if isinstance(value, bool) or not re.fullmatch(r"([0-9]{1,9}(\.[0-9]+)?)?", str(value)):
+            yield "it is not an amount.", f"USD a month, e.g. 60; {otherwise}."
+
+    return check
+
+
+def _mail_address(value: Any) -> Iterator[Finding]:
+    if value and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(value)):
+        yield "it is not a mail address.", '"" for none, or one address, e.g. data-platform@example.com.'
+
+
+def _topic(value: Any) -> Iterator[Finding]:
+    if value and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}", str(value)):
+        yield (
+            "it is not the ARN of an SNS topic.",
+            '"" for none, or arn:aws:sns:REGION:ACCOUNT:NAME (aws sns list-topics).',
+        )
+
+
+def _mail_addresses(value: Any) -> Iterator[Finding]:
+    choices = "a list of mail addresses, e.g. [oncall@example.com]."
+    if not isinstance(value, list):
+        yield "it is not a list.", choices
+        return
+    for item in value:
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(item)):
+            yield f"{item!r} is not a mail address.", choices
+
+
+def without_secrets(name: str, value: Any) -> Any:
+    """Return a setting as it may be shown: of the addresses in alarm_webhooks only scheme and host."""
+    if name != "alarm_webhooks" or not isinstance(value, list):
+        return value
+    found = [re.match(r"https?://[\w.-]+(:[0-9]+)?(?=/|$)", str(item)) for item in value]
+    return [f"{match[0]}/..." if match else "(not shown)" for match in found]
+
+
+def _webhooks(value: Any) -> Iterator[Finding]:
+    """What comes here has gone through `without_secrets`."""
+    choices = "a list of addresses that begin with https://, of services that confirm a subscription of SNS."
+    if not isinstance(value, list):
+        yield "it is not a list.", choices
+        return
+    for number, item in enumerate(value, 1):
+        if not str(item).startswith("https://"):
+            yield f"number {number} of it is not an https:// address.", choices
+
+
 def _tags(value: Any) -> Iterator[Finding]:
     """Tag restrictions as in the AWS General Reference; 50 per resource, of which this project sets two."""
     choices = (
@@ -328,6 +385,57 @@ def _engine_version(value: Any) -> Iterator[Finding]:
         yield "it is not a version of PostgreSQL that this project knows.", 'a major version in quotes, "15" to "19".'
 
 
+def _office_hours(value: Any) -> Iterator[Finding]:
+    choices = (
+        "{} for always; or start, stop and timezone (e.g. Europe/Berlin). Times are cron(MINUTE HOUR DAY MONTH WEEKDAY "
+        "YEAR), e.g. cron(0 7 ? * MON-FRI *): one of DAY and WEEKDAY is ?, MINUTE and HOUR are numbers, from "
+        f"{_clock(OFFICE_LEAD)} to {_clock(DAY_MINUTES - OFFICE_LEAD - 1)}, because what is slow starts {OFFICE_LEAD} "
+        "minutes before and stops as long after."
+    )
+    if not isinstance(value, Mapping):
+        yield "it is not a mapping.", choices
+        return
+    if not value:
+        return
+    if wrong := sorted(map(str, {*value} ^ {*OFFICE_HOURS_KEYS})):
+        yield f"its keys are not {', '.join(OFFICE_HOURS_KEYS)} (missing or unknown: {', '.join(wrong)}).", choices
+        return
+    for key in ("start", "stop"):
+        if problem := _cron_problem(str(value[key])):
+            yield f"{key} {value[key]!r} {problem}", choices
+    if value["start"] == value["stop"]:
+        yield "it stops when it starts.", choices
+    known = zoneinfo.available_timezones()
+    # A machine without a time zone database knows none.
+    if known and value["timezone"] not in known:
+        yield f"the time zone {value['timezone']!r} is not known.", choices
+
+
+def _cron_problem(text: str) -> str:
+    """Return what is wrong with a cron expression, as a clause; "Schedule types in EventBridge Scheduler"."""
+    found = re.fullmatch(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)", text)
+    if not found:
+        return "is not cron(…) with six fields."
+    minute, hour, day, month, weekday, year = found.groups()
+    if not (re.fullmatch("[0-9]{1,2}", minute) and re.fullmatch("[0-9]{1,2}", hour)):
+        return "has a minute or an hour that is not one number."
+    at = int(hour) * 60 + int(minute)
+    if int(minute) > 59 or not OFFICE_LEAD <= at < DAY_MINUTES - OFFICE_LEAD:
+        return "is not at a time of day that can be used."
+    if (day == "?") == (weekday == "?"):
+        return "has not exactly one ? among day and weekday."
+    fields = ((day, "[0-9LW]+"), (month, "[0-9]+|[A-Z]{3}"), (weekday, "[0-9L]+|[A-Z]{3}L?"), (year, "[0-9]{4}"))
+    for field, item in fields:
+        one = rf"(\*|({item})([-#]({item}))?)(/[0-9]+)?"
+        if field != "?" and not re.fullmatch(rf"{one}(,{one})*", field):
+            return f"has a field that EventBridge Scheduler does not take: {field}."
+    return ""
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
 SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "name_prefix": _name_prefix,
     "deployment_environment": _one_of(ENVIRONMENTS),
@@ -364,6 +472,14 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "dags_keep_days": _whole_number(1, 3650, "days"),
     "efs_infrequent_access_days": _one_of(EFS_DAYS),
     "secrets_manager_recovery_days": _recovery_days,
+    "alarms_enabled": _yes_or_no,
+    "alarm_emails": _mail_addresses,
+    "alarm_webhooks": _webhooks,
+    "office_hours": _office_hours,
+    "budget_monthly_usd": _amount('"" for no budget, 0 to remove the one that is there'),
+    "budget_email": _mail_address,
+    "budget_sns_topic_arn": _topic,
+    "cost_limit_usd": _amount("0 for no limit"),
 }
 
 
@@ -580,6 +696,18 @@ def _adopted_database(settings: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _budget_tells_somebody(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    amount = str(settings.get("budget_monthly_usd", ""))
+    told = settings.get("budget_email") or settings.get("budget_sns_topic_arn")
+    if re.search("[1-9]", amount) and not told:
+        yield Problem(
+            "budget_email",
+            settings.get("budget_email"),
+            f"budget_monthly_usd is {amount}, and nobody would be told when it is spent.",
+            "a mail address, or the ARN of an SNS topic in budget_sns_topic_arn.",
+        )
+
+
 def _subnets_in_vpc(settings: Mapping[str, Any]) -> Iterator[Problem]:
     if settings.get("vpc_existing_private_subnet_ids"):
         return
@@ -644,6 +772,7 @@ JOINT_CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _certificate_is_here,
     _adopted_network,
     _adopted_database,
+    _budget_tells_somebody,
     _subnets_in_vpc,
     _storage_limit,
     _local_means_loopback,

@@ -129,6 +129,12 @@ options:
       - With I(state=absent), deadline for their tasks to stop.
     type: int
     default: 900
+  force_new_deployment:
+    description:
+      - Replace the tasks of all services, also where nothing differs; a tag of an image is looked up again.
+      - Cluster and services have to be there, and the cluster is left as it is.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - platform
   - amazon.aws.common.modules
@@ -170,7 +176,7 @@ changes:
 from typing import Any
 
 from ansible.module_utils.aws_autoscaling import capacity_limits
-from ansible.module_utils.aws_ecs_cluster import ensure_cluster, remove_cluster
+from ansible.module_utils.aws_ecs_cluster import ensure_cluster, find_cluster, remove_cluster
 from ansible.module_utils.aws_ecs_service import ensure_services, remove_services, service_spec
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
@@ -214,10 +220,13 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         remove_services(ecs, platform, cluster, plan, seconds=arguments["steady_seconds"])
         remove_cluster(ecs, platform, cluster, plan, seconds=arguments["steady_seconds"])
         return {}
-    tags = arguments["resource_tags"]
-    cluster_arn = ensure_cluster(
-        ecs, platform, cluster, plan, container_insights=arguments["container_insights"], tags=tags
-    )
+    tags, force = arguments["resource_tags"], arguments["force_new_deployment"]
+    if force:
+        cluster_arn = str((find_cluster(ecs, cluster) or {}).get("clusterArn", ""))
+    else:
+        cluster_arn = ensure_cluster(
+            ecs, platform, cluster, plan, container_insights=arguments["container_insights"], tags=tags
+        )
     ensure_services(
         ecs,
         platform,
@@ -226,6 +235,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         plan,
         steady_seconds=arguments["steady_seconds"],
         limits=lambda name: capacity_limits(module.client("application-autoscaling"), cluster, name),
+        force=force,
     )
     return {"cluster_arn": cluster_arn}
 
@@ -242,6 +252,7 @@ def main() -> None:
             },
             "services": {"type": "list", "elements": "dict", "default": [], "options": SERVICE_OPTIONS},
             "steady_seconds": {"type": "int", "default": 900},
+            "force_new_deployment": {"type": "bool", "default": False},
         },
         work,
     )

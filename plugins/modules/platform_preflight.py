@@ -10,7 +10,8 @@ description:
   - Looks at all settings in one pass and fails with every problem, each with value, reason and valid choices.
   - Asks AWS for the caller's identity and refuses an account other than the inventory's.
   - Asks AWS for the availability zones if the inventory names some.
-  - The action plugin of the same name fills in the options from the inventory's variables, all but I(needs_image).
+  - Refuses a platform that hibernates, or sleeps outside of its office hours, where that matters.
+  - The action plugin of the same name fills in I(settings), I(locations) and I(inventory) from the variables.
 options:
   settings:
     description: The settings that could be read; missing ones are left out.
@@ -28,6 +29,14 @@ options:
     description: Whether services will be made, which need I(ecs_image). Not looked at in check mode.
     type: bool
     default: true
+  needs_awake:
+    description: Whether a platform that sleeps is refused, with what wakes it.
+    type: bool
+    default: true
+  cluster:
+    description: Name of the cluster, by which it is known whether the platform sleeps; empty for not looking.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -52,6 +61,7 @@ caller:
 
 from typing import Any
 
+from ansible.module_utils.aws_hibernation import why_asleep
 from ansible.module_utils.platform_settings import Problem, check_settings, missing_image, report
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
@@ -130,6 +140,20 @@ def unknown_zones(ec2: Any, wanted: list[str]) -> list[Problem]:
     ]
 
 
+def refuse_asleep(module: Any) -> None:
+    """Fail if the platform sleeps: half of it would be woken, and the other half waited for in vain."""
+    try:
+        why = why_asleep(module.client("ecs"), module.client("application-autoscaling"), module.params["cluster"])
+    except (BotoCoreError, ClientError) as error:
+        module.fail_json_aws(error, msg="AWS does not say whether the platform sleeps")
+    if why:
+        module.fail_json(
+            msg=f"The platform {module.params['settings'].get('name_prefix')!r} {why}. Nothing was created or changed. "
+            f"Wake it first: ansible-playbook -i {module.params['inventory']} playbooks/wake.yml; then run this "
+            "playbook again."
+        )
+
+
 def main() -> None:
     """Entry point of Ansible."""
     module = AnsibleAWSModule(
@@ -138,6 +162,8 @@ def main() -> None:
             "locations": {"type": "int", "default": 0},
             "inventory": {"type": "str", "default": "inventories/local/hosts.yml"},
             "needs_image": {"type": "bool", "default": True},
+            "needs_awake": {"type": "bool", "default": True},
+            "cluster": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -149,6 +175,8 @@ def main() -> None:
     problems += wrong
     if problems:
         module.fail_json(msg=report(problems, module.params["inventory"]))
+    if module.params["needs_awake"] and module.params["cluster"]:
+        refuse_asleep(module)
     module.exit_json(changed=False, **identity)
 
 

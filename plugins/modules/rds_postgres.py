@@ -73,6 +73,12 @@ options:
     description: With I(state=absent), name of a snapshot to take first; empty for none.
     type: str
     default: ""
+  remove_replaced:
+    description:
+      - With I(state=absent), whether instances that playbooks/restore.yml has replaced are removed too, without a
+        snapshot. Otherwise they are in the way.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - platform
   - amazon.aws.common.modules
@@ -122,7 +128,13 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
     arguments = module.params
     rds = module.client("rds")
     if arguments["state"] == "absent":
-        remove_database(rds, arguments["platform"], plan, final_snapshot=arguments["final_snapshot"])
+        remove_database(
+            rds,
+            arguments["platform"],
+            plan,
+            final_snapshot=arguments["final_snapshot"],
+            remove_replaced=arguments["remove_replaced"],
+        )
         return {}
     if arguments["existing_instance"]:
         address, port = check_adopted_database(
@@ -175,6 +187,7 @@ def main() -> None:
             "credentials": {"type": "str", "no_log": False},  # the secret's name, not its value
             "apply_immediately": {"type": "bool", "default": True},
             "final_snapshot": {"type": "str", "default": ""},
+            "remove_replaced": {"type": "bool", "default": False},
         },
         work,
         required_if=[("state", "present", ["subnet_ids", "security_group_id", "credentials"])],

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.e2e.platform_under_test import Platform
+from module_utils.dag_publish import read_origin
+from tests.e2e.platform_under_test import REPOSITORY, Platform
+from tests.e2e.terminal import on_a_terminal, svg
 
 pytestmark = pytest.mark.e2e
 
@@ -74,3 +76,23 @@ def test_materialize_from_the_ui(platform: Platform, page: Page) -> None:
     expect(page.get_by_text("Loading")).to_have_count(0, timeout=60_000)
     expect(page.get_by_text("Materialized").first).to_be_visible(timeout=60_000)
     picture(page, "lineage")
+
+
+def test_status_on_a_terminal(platform: Platform) -> None:
+    """Colours and tables, and the picture of it: with the names that a platform has by default."""
+    environment = {
+        name: value for name, value in platform.environment.items() if name not in ("ANSIBLE_NOCOLOR", "NO_COLOR")
+    }
+    shown = on_a_terminal("make", "--no-print-directory", "status", cwd=REPOSITORY, environment=environment)
+    assert "\x1b[" in shown
+    assert "webserver" in shown
+    if directory := os.environ.get("SCREENSHOTS"):
+        author = read_origin(REPOSITORY).author
+        # Columns stay where they are.
+        usual = {str(platform.state): ".local", author: "Ada".ljust(len(author))} | {
+            str(port): str(default).ljust(len(str(port)))
+            for port, default in ((platform.ui_port, 3000), (platform.aws_port, 4566), (platform.postgres_port, 54320))
+        }
+        for here, there in usual.items():
+            shown = shown.replace(here, there)
+        (Path(directory) / "status.svg").write_text(svg(shown, "make status"), encoding="utf-8")

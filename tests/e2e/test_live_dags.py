@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
+import os
 import shutil
+import signal
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.e2e.dagster_client import wait_for
-from tests.e2e.platform_under_test import Platform, Probe
+from tests.e2e.platform_under_test import REPOSITORY, Platform, Probe
 
 pytestmark = pytest.mark.e2e
 
@@ -46,17 +47,6 @@ def test_ui_shows_the_example_location(platform: Platform) -> None:
 def test_daemons_are_healthy(platform: Platform) -> None:
     unhealthy = wait_for("healthy daemons", platform.ui.unhealthy_daemons, until=lambda names: not names, seconds=120)
     assert unhealthy == []
-
-
-def test_status_says_what_each_task_serves_and_since_when(platform: Platform) -> None:
-    platform.deploy()
-    s3 = platform.aws("s3")
-    (bucket,) = [b["Name"] for b in s3.list_buckets()["Buckets"]]
-    release = json.loads(s3.get_object(Bucket=bucket, Key="releases/current")["Body"].read())["release"]
-    lines = platform.make("status").splitlines()
-    for service in ("webserver", "daemon"):
-        (line,) = [line for line in lines if line.startswith(f"{service} ")]
-        assert re.search(rf"HEALTHY +\S+ +{release} +serving +\d+ (s|min) +\d+ s$", line), line
 
 
 def test_iam_is_enforced_all_the_while(platform: Platform) -> None:
@@ -106,6 +96,49 @@ def test_edited_dag_appears_without_restart(platform: Platform, tree: Path) -> N
     assert platform.ui.materialization_texts(run) == {"freshly_added.hello": "new release"}
     for task in tasks_before:
         assert task.rsplit("/", 1)[1][:8] in output, "the convergence table names every running task"
+
+
+def test_live_reload(platform: Platform, tree: Path) -> None:
+    """`make dev` beside a running platform: a broken save is explained, the next is in the UI, Ctrl-C leaves all up."""
+    arguments = f"ARGS=-e dags_path={tree}"
+    with subprocess.Popen(
+        # As from a shell, whatever the tests were started from.
+        ["env", "--default-signal=INT", "make", "--no-print-directory", "dev", arguments],
+        cwd=REPOSITORY,
+        env=platform.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+
+        def until(*words: str) -> None:
+            for line in process.stdout or ():
+                said.append(line)
+                if all(word in line for word in words):
+                    return
+            raise AssertionError(f"{words} were not said:\n{''.join(said)}")
+
+        try:
+            until("Watching", str(tree))
+            until("  dags: ", "released")
+            file = tree / "main" / "assets.py"
+            good = file.read_text(encoding="utf-8")
+            file.write_text(f"{good}\nraise RuntimeError('unfinished')\n", encoding="utf-8")
+            until("main/assets.py: not released")
+            until("RuntimeError: unfinished")
+            write(file, good + "\n\n@dg.asset\ndef reloaded() -> None: ...\n")
+            until("main/assets.py: released", "+ asset main: reloaded")
+            wait_for("the new asset in the UI", lambda: "reloaded" in platform.ui.assets("main"))
+            # As the terminal does: to make and all that it has started.
+            os.killpg(process.pid, signal.SIGINT)
+            until("No longer watching", platform.ui.base_url)
+        finally:
+            process.kill()
+    assert platform.running_tasks()
 
 
 def test_rollback_takes_as_long_as_a_deploy_and_nobody_notices(platform: Platform, tree: Path) -> None:

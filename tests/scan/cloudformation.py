@@ -42,6 +42,8 @@ MAKING = {
     "ecs:RegisterTaskDefinition": "ECS::TaskDefinition",
     "ecs:CreateCluster": "ECS::Cluster",
     "ecs:CreateService": "ECS::Service",
+    "sns:CreateTopic": "SNS::Topic",
+    "cloudwatch:PutMetricAlarm": "CloudWatch::Alarm",
 }
 """What a call makes."""
 
@@ -76,6 +78,9 @@ LEFT_OUT = {
     "secretsmanager:PutSecretValue": "a template holds no values",
     "application-autoscaling:RegisterScalableTarget": "numbers of tasks",
     "application-autoscaling:PutScalingPolicy": "numbers of tasks",
+    "cloudwatch:PutDashboard": "shows metrics",
+    "sns:Subscribe": "who is told is the inventory's",
+    "budgets:CreateBudget": "costs, not security",
 }
 """Calls that say nothing about security, and why."""
 
@@ -111,6 +116,10 @@ ANOTHER_FORM: dict[str, Callable[[Properties], Properties]] = {
     },
     "iam:PutRolePolicy": lambda given: {**given, "Roles": [given["RoleName"]]},
     "iam:PutUserPolicy": lambda given: {**given, "Users": [given["UserName"]]},
+    "sns:CreateTopic": lambda given: {
+        "TopicName": given["Name"],
+        **{name: value for name, value in given["Attributes"].items() if name != "Policy"},
+    },
 }
 """Calls whose parameters are properties of more than another spelling."""
 
@@ -150,6 +159,8 @@ def template(calls: Iterable[Call]) -> dict[str, Any]:
         if name == "ec2:RunInstances":
             # Checks of the metadata service look at launch templates only, which hold the same parameters.
             add("EC2::LaunchTemplate", {"LaunchTemplateData": _properties(call)})
+        if name == "sns:CreateTopic":
+            add("SNS::TopicPolicy", {"Topics": [call["Name"]], "PolicyDocument": call["Attributes"]["Policy"]})
     return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}
 
 

@@ -143,3 +143,41 @@ def test_profile_that_does_not_exist(site: Site) -> None:
     output = result.stdout + result.stderr
     assert "The config profile (unknown) could not be found" in output
     assert "aws sts get-caller-identity" in output
+<<<<<<< HEAD
+=======
+
+
+def test_preview_then_twice_and_no_secret_is_shown(site: Site, port: int) -> None:
+    """One account from empty to converged, with the keys of a user, and everything that Ansible can say."""
+    arguments = ("-vvv", "--diff", "-e", "dags_credentials=iam_user")
+    preview = site("--check", *arguments)
+    assert preview.returncode == 0, preview.stdout + preview.stderr
+    assert client(port, "secretsmanager").list_secrets()["SecretList"] == []
+    assert client(port, "s3").list_buckets()["Buckets"] == []
+    first = site(*arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = site(*arguments)
+    assert second.returncode == 0, second.stdout + second.stderr
+    after = site("--check", *arguments)
+    counters = [recap(result) for result in (preview, first, second, after)]
+    assert {counter["ok"] for counter in counters} == {counters[0]["ok"]}
+    # Nothing slow is coming up that would be waited for: network, file system, load balancer, database.
+    # Nothing has been adopted in place of database and secret, the load balancer stays, no other topology was before;
+    # alarms and dashboard stay.
+    assert [counter["skipped"] + counter["ignored"] for counter in counters] == [11, 11, 11, 11]
+    assert counters[0]["changed"] > 0
+    assert [counter["changed"] for counter in counters[2:]] == [0, 0]
+
+    secrets = client(port, "secretsmanager")
+    values = [
+        json.loads(secrets.get_secret_value(SecretId=f"dagster-local/{name}")["SecretString"])
+        for name in ("database", "s3-user")
+    ]
+    hidden = [values[0]["password"], values[1]["AWS_SECRET_ACCESS_KEY"]]
+    for result in (preview, first, second, after):
+        assert not any(value in result.stdout + result.stderr for value in hidden)
+    definitions = client(port, "ecs")
+    for arn in definitions.list_task_definitions()["taskDefinitionArns"]:
+        text = json.dumps(definitions.describe_task_definition(taskDefinition=arn), default=str)
+        assert not any(value in text for value in hidden)
+>>>>>>> issue-5

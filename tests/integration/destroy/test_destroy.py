@@ -36,7 +36,8 @@ def account(aws: Emulator) -> ModuleType:
 
 def kill_at(aws: Emulator, task: str, *command: str) -> None:
     """Run a playbook and kill all of it, without a chance to clean up, when a task begins."""
-    process = aws.start_playbook(*command)
+    # The one that tells when a task begins.
+    process = aws.start_playbook(*command, ANSIBLE_STDOUT_CALLBACK="default")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(f"TASK [{task}"):

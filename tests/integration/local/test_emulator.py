@@ -80,6 +80,49 @@ def test_rds_instance_is_the_real_postgresql(settings: Settings, aws: Callable[[
         assert "password\\" not in log.read_text() and "second-password" not in log.read_text()
 
 
+def test_rds_snapshot_holds_the_data_and_a_restored_instance_takes_the_place_of_the_other(
+    settings: Settings, aws: Callable[[str], Any]
+) -> None:
+    """The data are those of the snapshot's time; who has the first one's identifier has its database and password."""
+    rds = aws("rds")
+
+    def table(password: str) -> str:
+        done = query(settings, "beta_user", password, "beta_db", "TABLE t")
+        return done.stdout.strip() or done.stderr
+
+    create_database(rds, "beta", "first-password")
+    query(settings, "beta_user", "first-password", "beta_db", "CREATE TABLE t AS SELECT 1 AS n")
+    rds.create_db_snapshot(DBInstanceIdentifier="beta", DBSnapshotIdentifier="kept")
+    query(settings, "beta_user", "first-password", "beta_db", "UPDATE t SET n = 2")
+    rds.modify_db_instance(DBInstanceIdentifier="beta", MasterUserPassword="second-password")
+
+    rds.restore_db_instance_from_db_snapshot(DBInstanceIdentifier="beta-new", DBSnapshotIdentifier="kept")
+    assert table("second-password") == "2", "the one that is there is left alone"
+    rds.modify_db_instance(DBInstanceIdentifier="beta", NewDBInstanceIdentifier="beta-old")
+    assert "does not exist" in query(settings, "beta_user", "second-password", "beta_db", "TABLE t").stderr
+    rds.modify_db_instance(DBInstanceIdentifier="beta-new", NewDBInstanceIdentifier="beta")
+    assert "authentication failed" in table("second-password"), "the restored one has the password of its time"
+    assert table("first-password") == "1"
+
+    rds.stop_db_instance(DBInstanceIdentifier="beta-old")
+    with pytest.raises(ClientError, match="InvalidDBInstanceState"):
+        rds.modify_db_instance(DBInstanceIdentifier="beta-old", MasterUserPassword="third-password")
+    rds.delete_db_instance(DBInstanceIdentifier="beta-old", SkipFinalSnapshot=True)
+    assert table("first-password") == "1"
+    with pytest.raises(ClientError, match="keeps no log of changes"):
+        rds.restore_db_instance_to_point_in_time(
+            SourceDBInstanceIdentifier="beta", TargetDBInstanceIdentifier="beta-then", UseLatestRestorableTime=True
+        )
+    rds.delete_db_snapshot(DBSnapshotIdentifier="kept")
+    rds.delete_db_instance(DBInstanceIdentifier="beta", SkipFinalSnapshot=True)
+    assert not list((settings.state / "snapshots").glob("kept*"))
+    left = """
+        SELECT datname FROM pg_database WHERE datname LIKE 'beta%'
+        UNION SELECT rolname FROM pg_roles WHERE rolname LIKE 'beta%'
+        """
+    assert postgres.execute(settings, left).strip() == ""
+
+
 def test_rds_creates_nothing_when_postgresql_refuses(aws: Callable[[str], Any]) -> None:
     with pytest.raises(ClientError, match="is no name for PostgreSQL"):
         create_database(aws("rds"), "x" * 60, "some-password")

@@ -137,7 +137,7 @@ def test_all_that_goes_is_priced_too(aws: Emulator) -> None:
     assert {line[0] for line in found if re.match(r"[-+~!] ", line)} == {"-"}
     assert not [line for line in found if line.startswith("without ")]
     assert [request for request in aws.requests if not READING.match(request["operation"])] == []
-    assert "Price a month: -52.98 USD, at its limits -69.39 USD." in found
+    assert "Price a month: -58.38 USD, at its limits -74.79 USD." in found
 
 
 def test_a_refusal_is_shown_and_nothing_is_promised(aws: Emulator) -> None:

@@ -47,6 +47,7 @@ def tags_of(params: Params) -> list[dict[str, str]]:
     if "TagSpecifications" in params:
         return [_plain(item["Tags"]) for item in params["TagSpecifications"]]
     tags = params.get("Tags", params.get("tags", params.get("Tagging", {}).get("TagSet")))
+    tags = params.get("ResourceTags", tags)
     if isinstance(tags, dict):
         return [tags]
     return [_plain(tags)] if tags is not None else []
@@ -186,6 +187,34 @@ def _create_service(params: Params) -> Iterator[str]:
         yield f"has the network {network}"
 
 
+def _create_topic(params: Params) -> Iterator[str]:
+    # Amazon SNS API Reference, CreateTopic; "Amazon SNS endpoints and quotas": a policy of 30 KB.
+    yield from _matching("Name", params["Name"], "[a-zA-Z0-9_-]{1,256}")
+    yield from _longer("Policy", params["Attributes"]["Policy"], 30_720)
+
+
+def _put_metric_alarm(params: Params) -> Iterator[str]:
+    # Amazon CloudWatch API Reference, PutMetricAlarm and MetricDataQuery.
+    yield from _longer("AlarmName", params["AlarmName"], 255)
+    yield from _longer("AlarmDescription", params["AlarmDescription"], 1024)
+    queries = params.get("Metrics", [])
+    seconds = params.get("Period") or max(query.get("MetricStat", {}).get("Period", 0) for query in queries)
+    if seconds * params["EvaluationPeriods"] > 86_400:
+        yield "looks at more than a day"
+    if len(queries) > 10:
+        yield "joins more than 10 metrics"
+    for query in queries:
+        yield from _matching("Id", query["Id"], "[a-z][a-zA-Z0-9_]{0,254}")
+        yield from _longer("Expression", query.get("Expression", ""), 2048)
+
+
+def _put_dashboard(params: Params) -> Iterator[str]:
+    # Amazon CloudWatch API Reference, PutDashboard; "CloudWatch service quotas": 500 widgets.
+    yield from _matching("DashboardName", params["DashboardName"], "[a-zA-Z0-9_-]{1,255}")
+    if len(json.loads(params["DashboardBody"])["widgets"]) > 500:
+        yield "has more than 500 widgets"
+
+
 _CHECKS: dict[str, Callable[[Params], Iterator[str]]] = {
     "ec2:RunInstances": _run_instances,
     "ec2:CreateSecurityGroup": _create_security_group,
@@ -202,4 +231,7 @@ _CHECKS: dict[str, Callable[[Params], Iterator[str]]] = {
     "iam:CreateRole": _create_role,
     "ecs:RegisterTaskDefinition": _register_task_definition,
     "ecs:CreateService": _create_service,
+    "sns:CreateTopic": _create_topic,
+    "cloudwatch:PutMetricAlarm": _put_metric_alarm,
+    "cloudwatch:PutDashboard": _put_dashboard,
 }

@@ -1,5 +1,7 @@
 """What site.yml asks of AWS in each topology: valid by the service models, within the limits, tagged, and as reviewed.
 
+And what it costs: `make cost`, which asks AWS nothing, and the plan's sum of what would be made have to agree.
+
 The emulator checks neither enumerations nor patterns. Every request is held against the model that botocore ships and
 the limits that only AWS's documentation holds; what makes or changes something is compared with a file in golden/, so
 that a review sees each change. Write the files anew with UPDATE_GOLDEN=1.
@@ -21,6 +23,8 @@ import botocore.session
 import pytest
 
 from module_utils.aws_model import request_problems
+from module_utils.aws_prices import PRICED, load_prices
+from module_utils.plan_summary import difference, merge, with_scaling
 from tests.integration.deployer.identity import deployer, enforced
 from tests.integration.emulated import Emulator, emulator
 from tests.integration.topologies.inventories import TOPOLOGIES, arguments
@@ -60,8 +64,12 @@ class Platform:
     """molecule/shared/account.py, looking at the emulator."""
     before: dict[str, list[str]]
     """All that was in the account before the platform."""
+    estimate: dict[str, Any]
+    """What `make cost` had said."""
     requests: list[dict[str, Any]]
     """Everything that the first site.yml sent."""
+    changes: list[dict[str, Any]]
+    """Everything that it changed."""
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +79,16 @@ def platform(topology: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         given = arguments(aws, topology)
         account = account_of(aws)
         account.make_foreign_resources()
+        cost = aws.succeed(
+            "playbooks/cost.yml", *given, "-e", "cost_format=json", ANSIBLE_STDOUT_CALLBACK="platform_report"
+        )
+        assert aws.requests == []
         allowed = deployer(aws, *given)
         before = account.snapshot()
+        aws.take_changes()
         with enforced(aws.url):
             aws.succeed("site.yml", *given, *allowed)
-        yield Platform(aws, given, account, before, aws.requests)
+        yield Platform(aws, given, account, before, json.loads(cost.stdout), aws.requests, aws.take_changes())
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +144,26 @@ def test_tasks_inherit_the_tags_of_their_service(requests: list[dict[str, Any]])
     assert [service["propagateTags"] for service in services] == ["SERVICE", "SERVICE"]
 
 
+def test_the_estimate_is_the_sum_of_the_plan(platform: Platform) -> None:
+    """Resource by resource: a kind that costs something and that `make cost` does not know of would be missing."""
+    prices = load_prices("us-east-1")
+    made = [(entry, difference(entry, prices)) for entry in with_scaling(merge(platform.changes))]
+    assert [amount.unknown for _, amount in made if amount.unknown] == []
+    planned = {
+        (entry.kind, entry.name): (round(amount.monthly, 6), round(amount.growth, 6))
+        for entry, amount in made
+        if entry.kind in PRICED and amount.monthly
+    }
+    estimated = {
+        (resource["kind"], resource["name"]): (round(resource["monthly"], 6), round(resource["growth"], 6))
+        for resource in platform.estimate["resources"]
+    }
+    assert estimated == planned
+    total = sum(amount.monthly for _, amount in made)
+    assert platform.estimate["totals"]["resources"] == pytest.approx(total)
+    assert platform.estimate["topologies"]
+
+
 def test_what_is_made_is_what_was_reviewed(topology: str, requests: list[dict[str, Any]]) -> None:
     file = HERE / "golden" / f"{topology}.json"
     made = json.dumps(readable(requests), indent=1) + "\n"
@@ -178,7 +211,8 @@ def readable(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         value = re.sub(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "(version)", value)
         # Ids (vpc-0a…, eipalloc-…, AKIA…), and the random parts of ARNs.
         value = re.sub(r"\b([a-z]+-)[0-9a-f]{8,17}\b", number, value)
-        value = re.sub(r"(targetgroup/[\w-]+/|loadbalancer/app/[\w-]+/|listener/app/[\w-]+/)[0-9a-f]+", number, value)
+        arns = r"(targetgroup/[\w-]+/|loadbalancer/app/[\w-]+/|listener/app/[\w-]+/|\bapp/[\w-]+/)[0-9a-f]+"
+        value = re.sub(arns, number, value)
         value = re.sub(r"(certificate/)[0-9a-f-]{36}", number, value)
         return re.sub(r"(secret:[\w/-]+-)[A-Za-z0-9]{6}\b", number, value)
 

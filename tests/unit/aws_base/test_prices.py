@@ -279,6 +279,9 @@ SAID: list[tuple[str, str, tuple[str, ...] | float]] = [
     (f"{EXAMPLE}/access.yml", r"in front of the UI; about ([\d.]+) USD a month", 16.425),
     (f"{EXAMPLE}/access.yml", r"and ([\d.]+) USD for each of two public addresses", 3.65),
     (f"{EXAMPLE}/access.yml", r"create-secret; ([\d.]+) USD a month", ("secret", "month")),
+    (f"{EXAMPLE}/alarms.yml", r"alarms cost ([\d.]+) USD a month", 24 * 0.10),
+    (f"{EXAMPLE}/alarms.yml", r"the dashboard ([\d.]+) USD", ("cloudwatch", "dashboard_month")),
+    (f"{EXAMPLE}/alarms.yml", r"cost ([\d.]+) USD a month each", ("cloudwatch", "metric_month")),
     (f"{EXAMPLE}/dags.yml", r"Storage costs ([\d.]+) USD per GB", ("s3", "gb_month")),
     # One request each 10 s.
     (f"{EXAMPLE}/dags.yml", r"one small request a poll, about ([\d.]+) USD a month and task", 730 * 0.36 * 0.0004),
@@ -304,6 +307,7 @@ SAID: list[tuple[str, str, tuple[str, ...] | float]] = [
     ("roles/cloudwatch_logs/defaults/main.yml", r"([\d.]+) USD per GB and month", ("cloudwatch", "logs_gb_month")),
     ("roles/ecr/defaults/main.yml", r"([\d.]+) USD per GB and month", ("ecr", "gb_month")),
     ("roles/ecs/defaults/main.yml", r"([\d.]+) USD and more per metric", ("cloudwatch", "insights_metric_month")),
+    ("roles/observability/defaults/main.yml", r"([\d.]+) USD a month, beyond", ("cloudwatch", "dashboard_month")),
     ("roles/rds/defaults/main.yml", r"db.t4g.micro costs about ([\d.]+) USD a month", 11.68),
     ("roles/rds/defaults/main.yml", r"([\d.]+) USD per GiB and month", ("rds", "storage_gb_month", "gp3")),
 ]

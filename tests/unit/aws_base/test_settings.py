@@ -19,6 +19,7 @@ from module_utils.platform_settings import (
     missing_image,
     report,
     required_memory,
+    without_secrets,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -72,6 +73,13 @@ GOOD: dict[str, Any] = {
     "dags_keep_days": 30,
     "efs_infrequent_access_days": 30,
     "secrets_manager_recovery_days": 30,
+    "alarms_enabled": True,
+    "alarm_emails": ["oncall@example.com"],
+    "alarm_webhooks": ["https://events.example.com/..."],
+    "budget_monthly_usd": 60,
+    "budget_email": "data@example.com",
+    "budget_sns_topic_arn": "arn:aws:sns:eu-central-1:123456789012:alarms",
+    "cost_limit_usd": 60,
 }
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0f4e8a5c-0000-4000-8000-000000000000"
 OIDC = {
@@ -172,6 +180,11 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("vpc_existing_private_subnet_ids", "subnet-0123456789abcdef0", "not a list of ids", "describe-subnets"),
         ("rds_existing_instance", "my_db", "not an identifier", "aws rds describe-db-instances"),
         ("s3_existing_bucket", "name", "neither yes nor no", "true or false"),
+        ("budget_monthly_usd", "much", "not an amount", "USD a month"),
+        ("budget_monthly_usd", -1, "not an amount", "0 to remove"),
+        ("cost_limit_usd", True, "not an amount", "0 for no limit"),
+        ("budget_email", "the team", "not a mail address", "data-platform@example.com"),
+        ("budget_sns_topic_arn", "alarms", "not the ARN of an SNS topic", "aws sns list-topics"),
         ("ecs_exec", 1, "neither yes nor no", "true or false"),
         ("resource_tags", {"project": "x", "environment": "y", "owner": "z"}, "it lacks repository", "repository"),
         ("ui_allowed_cidrs", ["0.0.0.0/0"], "no log-in of its own", "your office or VPN"),
@@ -208,6 +221,11 @@ def test_other_good_settings(settings: dict[str, Any]) -> None:
         ("dags_keep_releases", 51, "would refuse it", "1 to 50 releases"),
         ("efs_infrequent_access_days", 5, "it is not known", "0, 1, 7, 14"),
         ("secrets_manager_recovery_days", 3, "Secrets Manager would refuse it", "7 to 30 days, or 0"),
+        ("alarms_enabled", "perhaps", "neither yes nor no", "true or false"),
+        ("alarm_emails", "oncall@example.com", "it is not a list", "a list of mail addresses"),
+        ("alarm_emails", ["oncall"], "'oncall' is not a mail address", "e.g. [oncall@example.com]"),
+        ("alarm_webhooks", ["https://a.example.com/...", "(not shown)"], "number 2 of it", "begin with https://"),
+        ("alarm_webhooks", ["http://a.example.com/..."], "number 1 of it", "confirm a subscription of SNS"),
         ("aws_environment", "AWS_REGION", "not a mapping", "variable: value"),
         ("deployment_environment", "local", "protects nothing", "staging or production on AWS"),
     ],
@@ -306,6 +324,21 @@ def test_missing_setting(name: str) -> None:
     assert str(check_settings(without)[0]) == (
         f"{name} = (not set): it is missing. Valid: see inventories/example, where {name} is explained."
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://events.example.com/integration/0123456789/enqueue", "https://events.example.com/..."),
+        ("http://events.example.com:8080", "http://events.example.com:8080/..."),
+        ("https://user:secret@events.example.com/x", "(not shown)"),
+        ("T0/B0/0123456789", "(not shown)"),
+        (None, "(not shown)"),
+    ],
+)
+def test_addresses_of_webhooks_are_shown_without_what_is_secret(address: Any, shown: str) -> None:
+    assert without_secrets("alarm_webhooks", [address]) == [shown]
+    assert without_secrets("alarm_emails", [address]) == [address]
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

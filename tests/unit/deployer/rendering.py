@@ -10,7 +10,7 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).parents[3]
 INVENTORY = ROOT / "inventories" / "example" / "group_vars" / "all"
-FILES = ("names", "deployer", "dags")
+FILES = ("names", "deployer", "hibernation", "dags", "operator", "backup", "budget")
 MINE = {"aws_account_id": "123456789012"}
 """What the example leaves to its user."""
 
@@ -21,7 +21,11 @@ ADOPTED = {
     "rds_existing_instance": "warehouse",
     "rds_existing_secret": "warehouse/dagster",
 }
-OIDC = {"ui_authentication": "oidc", "ui_oidc": {"client_secret_name": "oidc"}}
+OIDC = {
+    "ui_authentication": "oidc",
+    "ui_certificate_arn": "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d",
+    "ui_oidc": {"client_secret_name": "oidc"},
+}
 COGNITO = {
     "ui_authentication": "cognito",
     "ui_cognito": {"user_pool_arn": "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_abcdefghi"},
@@ -31,6 +35,7 @@ INVENTORIES: dict[str, dict[str, Any]] = {
     "with a log-in at a provider": OIDC,
     "with a log-in at Cognito": COGNITO,
     "adopted": {**ADOPTED, **OIDC, "s3_existing_bucket": True, "dags_bucket_name": "the-team-s-bucket"},
+    "with a budget": {"budget_monthly_usd": 60},
     # 22 characters are the most that are accepted.
     "with long names": {
         **ADOPTED,

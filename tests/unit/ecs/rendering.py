@@ -38,6 +38,7 @@ FACTS: dict[str, Any] = {
     "efs_access_point_id": "fsap-0123456789abcdef0",
     "iam_execution_role_arn": "arn:aws:iam::123456789012:role/dagster-execution",
     "iam_task_role_arn": "arn:aws:iam::123456789012:role/dagster-task",
+    "alb_arn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/dagster/0123456789abcdef",
     "alb_target_group_arn": (
         "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/dagster-web/0123456789abcdef"
     ),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from local.cli import readable
+from module_utils.log_lines import readable
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_waits_until_every_task_serves_and_measures_each() -> None:
         f"  webserver webserve: serving another ({OLD})",
         f"  webserver webserve: swapping ({OLD})",
         f"  webserver webserve: serving ({NEW})",
+        "  waiting for 1 of 2 tasks (10 s of at most 60 s)",
         f"  daemon daemon-1: serving ({NEW})",
     ]
 

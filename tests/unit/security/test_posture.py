@@ -234,6 +234,22 @@ def test_keys_exist_only_where_they_are_asked_for(topology: str) -> None:
     assert len(calls(topology, "iam:CreateAccessKey")) == (topology == "nat_gateway")
 
 
+@topologies
+def test_only_alarms_and_budgets_of_this_account_publish_to_the_topic_over_tls(topology: str) -> None:
+    (topic,) = calls(topology, "sns:CreateTopic")
+    *allowed, denied = topic["Attributes"]["Policy"]["Statement"]
+    assert {statement["Principal"]["Service"] for statement in allowed} == {
+        "cloudwatch.amazonaws.com",
+        "budgets.amazonaws.com",
+    }
+    for statement in allowed:
+        assert statement["Action"] == "sns:Publish"
+        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
+        assert ":123456789012:" in statement["Condition"]["ArnLike"]["aws:SourceArn"]
+    assert denied["Effect"] == "Deny"
+    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 # -- tasks and image ----------------------------------------------------------------------------------------------
 
 TASKS = {

@@ -56,7 +56,9 @@ class Settings:
     canary_seconds: float
     hang_seconds: float
     stop_seconds: float
+    observe_seconds: float
     environment: str
+    platform: str
     task_id: str
 
 
@@ -87,7 +89,9 @@ def read(service: str, env: Mapping[str, str] = os.environ) -> Settings:
         canary_seconds=_number(env, "DAGSTER_CANARY_SECONDS", 180, 1),
         hang_seconds=_number(env, "DAGSTER_HANG_SECONDS", 20, 1),
         stop_seconds=_number(env, "DAGSTER_STOP_SECONDS", 25, 1),
+        observe_seconds=_number(env, "DAGSTER_OBSERVE_SECONDS", 60, 0.1),
         environment=env.get("DAGSTER_ENVIRONMENT", ""),
+        platform=env.get("DAGSTER_PLATFORM") or env.get("DAGSTER_ENVIRONMENT") or "dagster",
         task_id=_task_id(env),
     )
 

@@ -31,6 +31,8 @@ class State:
     sync_failures: int = 0
     canary_rejections: int = 0
     server_restarts: int = 0
+    main_restarts: int = 0
+    """Times that webserver or daemon was started again because it had ended or hung."""
     server_pids: dict[str, int] = field(default_factory=dict)
     main_pid: int | None = None
     main_answers: bool = False
@@ -89,6 +91,7 @@ class State:
             return {
                 "service": self.settings.service,
                 "environment": self.settings.environment,
+                "platform": self.settings.platform,
                 "task_id": self.settings.task_id,
                 "status": self.status(),
                 "release": self.release,
@@ -103,6 +106,7 @@ class State:
                 "sync_failures": self.sync_failures,
                 "canary_rejections": self.canary_rejections,
                 "server_restarts": self.server_restarts,
+                "main_restarts": self.main_restarts,
                 "s3_key_ending": self.s3_key_ending,
             }
 

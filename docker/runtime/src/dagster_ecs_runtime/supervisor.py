@@ -14,9 +14,11 @@ import threading
 import time
 from http.server import ThreadingHTTPServer
 from types import FrameType
+from typing import Any
 
 from . import events, health
 from .children import Child, program, reap_orphans
+from .observer import Observer, observe
 from .settings import Settings, SettingsError, child_environment
 from .state import State
 from .syncer import Syncer
@@ -57,6 +59,7 @@ class Supervisor:
         syncer.start()
         if self._settings.service == "webserver":
             threading.Thread(target=self._watch_webserver, name="watch webserver", daemon=True).start()
+            threading.Thread(target=self._observe, name="observe", daemon=True).start()
         try:
             while self._stop_at is None:
                 self._look_after_main_child()
@@ -111,6 +114,8 @@ class Supervisor:
             tail = self._main.tail()
             events.emit("child_ended", child=self._main.name, exit_code=code, restart_in_seconds=delay, tail=tail)
             self._main.kill_group()
+            with self._state.change():
+                self._state.main_restarts += 1
             self._forget_main_child(time.monotonic() + delay)
         if self._main is None:
             if self._state.first_sync_done and time.monotonic() >= self._next_start:
@@ -160,6 +165,18 @@ class Supervisor:
                     child.kill_group()
             time.sleep(_QUESTION_SECONDS if self._state.main_answers else 1)
 
+    def _observe(self) -> None:
+        """Write what Dagster says of itself as a log line, once a minute while the webserver answers."""
+        s = self._settings
+        identity = {"service": s.service, "environment": s.environment, "platform": s.platform, "task_id": s.task_id}
+        observer = Observer(self._ask_webserver)
+        while self._stop_at is None:
+            if self._state.main_answers:
+                observe(observer, identity)
+                time.sleep(s.observe_seconds)
+            else:
+                time.sleep(1)
+
     def _webserver_answers(self) -> bool:
         """Return whether the webserver answers its cheapest page."""
         address = (self._webserver_host(), self._settings.webserver_port)
@@ -201,13 +218,13 @@ class Supervisor:
                     return
             time.sleep(1)
 
-    def _ask_webserver(self, query: str) -> dict[str, dict[str, dict[str, str]]]:
+    def _ask_webserver(self, query: str) -> dict[str, Any]:
         """Return the answer to a GraphQL query; asked directly, whatever proxy the environment names."""
         connection = http.client.HTTPConnection(self._webserver_host(), self._settings.webserver_port, timeout=60)
         with contextlib.closing(connection):
             body = json.dumps({"query": query})
             connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
-            answer: dict[str, dict[str, dict[str, str]]] = json.loads(connection.getresponse().read())
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
             return answer
 
     # -- the end

@@ -5,7 +5,7 @@ Everything is changed at once; the entries do not disturb each other.
 
 from __future__ import annotations
 
-from tests.integration.drift.tables import identities, load_balancer, network, services, storage
+from tests.integration.drift.tables import identities, load_balancer, network, observability, services, storage
 from tests.integration.drift.tables.common import Drift
 
 TABLE: tuple[Drift, ...] = (
@@ -14,4 +14,5 @@ TABLE: tuple[Drift, ...] = (
     *storage.TABLE,
     *identities.TABLE,
     *services.TABLE,
+    *observability.TABLE,
 )
