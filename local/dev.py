@@ -25,7 +25,12 @@ from local.cli import INTERRUPT_SECONDS, Steps, only_one, play, start_services, 
 from local.services import EMULATOR, RUNNER, environment
 from local.settings import REPOSITORY, LocalError, Settings
 from local.waiting import ticking
-from plugins.module_utils.dag_tree import TreeError, read_tree
+
+# Where the Ansible module that publishes finds it, too.
+if (_PLUGINS := str(REPOSITORY / "plugins")) not in sys.path:
+    sys.path.append(_PLUGINS)
+
+from module_utils.dag_tree import TreeError, read_tree
 
 REST_MS = 300
 """Nothing may change for so long before it is looked at: editors save in several steps."""

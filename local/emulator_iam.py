@@ -159,6 +159,9 @@ class MotoAccount:
             found = self._backend("efs").tagging_service.get_tag_dict_for_resource(identifier)
         elif service == "application-autoscaling":
             found = next((getattr(target, "tags", {}) for target in self._targets() if target.arn == arn), {})
+        elif service == "rds" and rest.startswith("snapshot:"):
+            snapshot = self._backend("rds").database_snapshots.get(rest.removeprefix("snapshot:"))
+            found = {tag["Key"]: tag["Value"] for tag in snapshot.tags} if snapshot else {}
         return found
 
     def owner(self, kind: str, resource_id: str) -> str:

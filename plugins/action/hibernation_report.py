@@ -94,6 +94,6 @@ def notes_of(resting: Sequence[Mapping[str, Any]], prices: PriceList) -> list[st
     """Return what else is to be known."""
     kinds = {item["kind"] for item in resting}
     by_use = [
-        f"{name} {usage_of(kind, {}, prices)}" for name, kind in BY_CONTENT.items() if name != "RDS" or kind in kinds
+        f"{name} ({usage_of(kind, {}, prices)})" for name, kind in BY_CONTENT.items() if name != "RDS" or kind in kinds
     ]
     return [f"And by what they hold: {', '.join(by_use)}.", *(text for kind, text in NOTES.items() if kind in kinds)]

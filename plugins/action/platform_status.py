@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "follows_releases": {"type": "bool", "default": True},
     "deploys": {"type": "int", "default": 5},
     "heartbeat_seconds": {"type": "float", "default": 300},
-    "queued_seconds": {"type": "float", "default": 1800},
+    "queued_seconds": {"type": "float", "default": 3600},
     "processes": {"type": "list", "elements": "dict", "default": []},
     "commands": {"type": "dict", "required": True},
     "format": {"type": "str", "choices": list(FORMATS), "default": "text"},

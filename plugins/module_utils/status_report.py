@@ -35,7 +35,7 @@ class Limits:
 
     heartbeat_seconds: float = 300.0
     """Daemons report every 30 s."""
-    queued_seconds: float = 1800.0
+    queued_seconds: float = 3600.0
     free_storage: float = 0.1
     """Part of the database's storage."""
 

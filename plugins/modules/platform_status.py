@@ -54,7 +54,7 @@ options:
   queued_seconds:
     description: Time in the queue that is a problem, of the oldest queued run.
     type: float
-    default: 1800
+    default: 3600
   processes:
     description: Processes of the embedded default, as C(python -m local status --json) tells them.
     type: list
