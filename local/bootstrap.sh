@@ -9,7 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly NEWEST_FIRST=(python3.12 python3.13 python3.14 python3 python)
 began=$SECONDS
 
-say() { printf '[%4d s] %s\n' "$((SECONDS - began))" "$*"; }
+# Progress is no output of the command: `make status FORMAT=json` installs first, too.
+say() { printf '[%4d s] %s\n' "$((SECONDS - began))" "$*" >&2; }
 
 fail() {
   printf '\nERROR: %s\n' "$*" >&2
