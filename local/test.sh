@@ -48,7 +48,7 @@ lint() {
 scan() { stage "checkov" python -m tests.scan; }
 
 # tests/conftest.py says what stays together. Three at a time on two cores: most of the time they wait.
-run_pytest() { stage "pytest" pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations 15; }
+run_pytest() { stage "pytest" pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15; }
 
 case ${1:-all} in
   lint) lint ;;

@@ -1,10 +1,12 @@
-"""How the tests are shared out to processes (`pytest -n 3 --dist loadgroup`)."""
+"""How the tests are shared out to processes (`pytest -n 3 --dist loadfile --no-loadscope-reorder`)."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 
@@ -14,6 +16,7 @@ LONGEST_FIRST = (
     "integration/secrets",
     "integration/destroy",
     "integration/aws_base",
+    "integration/operations",
     "integration/runtime",
     "integration/plan",
     "integration",
@@ -21,15 +24,24 @@ LONGEST_FIRST = (
 """So that no process is left alone with a long one at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, for what they share; those of e2e/ share one platform."""
+    """Put the long ones first."""
 
     def place(item: pytest.Item) -> int:
         file = item.path.relative_to(HERE).as_posix()
         return next((at for at, name in enumerate(LONGEST_FIRST) if file.startswith(f"{name}/")), len(LONGEST_FIRST))
 
     items.sort(key=place)
-    for item in items:
-        file = item.path.relative_to(HERE).as_posix()
-        item.add_marker(pytest.mark.xdist_group("e2e" if file.startswith("e2e/") else file))
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps the tests of a file in one process, for what they share; those of e2e/ share one platform."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Take the place of the scheduler that `--dist` names."""
+    return Together(config, log)
