@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PATH=$PWD/.venv/test/bin:$PATH
-export PATH PYTHONDONTWRITEBYTECODE=1
+export PATH
+# Thousands of processes import Ansible, boto3 and Dagster: with byte code kept beside them they start twice as fast.
+unset PYTHONDONTWRITEBYTECODE
 # The tests must neither see nor touch an AWS account of yours.
 for variable in "${!AWS_@}"; do unset "$variable"; done
 
