@@ -1,7 +1,8 @@
-"""How the tests are shared out to processes (`pytest -n 3 --dist loadfile --no-loadscope-reorder`)."""
+"""How the tests are shared out to processes (`pytest -n 3 --dist loadfile --no-loadscope-reorder`), and their signals."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
+
+# A shell without job control starts what runs in the background with this signal ignored, and so would be what the tests
+# start: Ctrl-C would not end it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST_FIRST = (
     "e2e",

@@ -117,7 +117,10 @@ def test_following_logs_ends_with_an_interrupt(platform: Platform) -> None:
         assert process.stdout is not None
         assert process.stdout.readline()
         os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # if it has not ended
     assert "Traceback" not in errors
     assert process.returncode != 0
 
