@@ -1,4 +1,4 @@
-"""How the tests are shared out to processes (`pytest -n 3 --dist loadfile --no-loadscope-reorder`), and their signals."""
+"""How tests are shared out to processes (`pytest -n 3 --dist loadfile --no-loadscope-reorder`), and their signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 
-# A shell without job control starts what runs in the background with this signal ignored, and so would be what the tests
+# A shell without job control starts what runs in the background with this signal ignored, and so would be what tests
 # start: Ctrl-C would not end it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
