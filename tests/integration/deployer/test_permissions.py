@@ -107,7 +107,7 @@ def test_without_a_single_action_it_fails_and_names_it(account: Account, tag: st
 def test_who_deploys_dags_cannot_make_a_platform(account: Account) -> None:
     done = account.aws.run("site.yml", "--tags", "cloudwatch_logs", *WITH_USER, *account.publisher)
     assert done.returncode == 2
-    assert "is not authorized to perform: logs:DescribeLogGroups" in done.stdout
+    assert "is not authorized to perform: ecs:DescribeClusters" in done.stdout
 
 
 @pytest.fixture(scope="module")
