@@ -129,8 +129,8 @@ def test_usage_is_listed_once_for_what_comes_and_not_for_what_goes(plan: Plan) -
     plan.remove("s3-bucket", "x", {}, nothing)
     found = lines(plan)
     assert only(found, "log-group:") == (
-        "log-group: 0.5 USD per GB taken in; 0.03 USD per GB and month kept; 0.3 USD per metric and month of those in its "
-        "lines"
+        "log-group: 0.5 USD per GB taken in; 0.03 USD per GB and month kept; "
+        "0.3 USD per metric and month of those in its lines"
     )
     assert not [line for line in found if "s3-bucket:" in line]
     assert "Price a month: the same as before." in found
