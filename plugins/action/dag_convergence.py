@@ -295,7 +295,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         else:
             text = (
                 f"No task of {', '.join(wanted.services)} is running in the cluster {wanted.cluster}. They serve "
-                f"release {wanted.release} as soon as they start: `make up` locally, ansible-playbook site.yml on AWS."
+                f"release {wanted.release} as soon as they start: playbooks/wake.yml if the platform hibernates, "
+                "otherwise site.yml (locally `make up`)."
             )
         display.display(text)
         return {"changed": False, "tasks": rows, "msg": text.splitlines()}

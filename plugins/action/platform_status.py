@@ -52,7 +52,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "format": {"type": "str", "choices": list(FORMATS), "default": "text"},
 }
 _NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("services", "tasks", "daemons_and_runs", "database", "file_system", "deploys")),
+    **dict.fromkeys(("asleep", "services", "tasks", "daemons_and_runs", "database", "file_system", "deploys")),
     "unread": {},
 }
 _RIGHT = ("pid", "port", "desired", "running", "pending")
@@ -83,7 +83,6 @@ def look(arguments: Mapping[str, Any], now: float) -> dict[str, Any]:
     """Return the report; raise AnsibleActionFail if nothing can be said at all."""
     commands, processes = arguments["commands"], arguments["processes"]
     reader = Reader(arguments["account"], f"Try again; {commands['doctor']} looks at what is needed.")
-    down = find_stopped(processes, commands)
     status = _NOTHING
     try:
         # Where the emulator is down, there is nobody to ask.
@@ -106,7 +105,9 @@ def look(arguments: Mapping[str, Any], now: float) -> dict[str, Any]:
     if status["deploys"]:
         status["deploys"] = with_ages(status["deploys"], now, parse_time)
     limits = Limits(heartbeat_seconds=arguments["heartbeat_seconds"], queued_seconds=arguments["queued_seconds"])
-    problems = down + find_problems(status, commands, limits)
+    # No task answers while the platform sleeps.
+    wanted = [each for each in processes if each["name"] != "runner" or not status["asleep"]]
+    problems = find_stopped(wanted, commands) + find_problems(status, commands, limits)
     return {
         "platform": arguments["platform"],
         "account": arguments["account"],
@@ -137,6 +138,8 @@ def unhealthy(report: Mapping[str, Any]) -> str:
 def screen(report: Mapping[str, Any]) -> list[RenderableType]:
     """Return what a person sees."""
     healthy = Text("healthy", "bold green") if report["healthy"] else Text("not healthy", "bold red")
+    if report["asleep"] and len(report["problems"]) == 1:
+        healthy = Text(report["asleep"], "bold yellow")
     parts: list[RenderableType] = [
         Text.assemble((report["platform"], "bold"), f"  account {report['account']}  {report['at']}  ", healthy)
     ]

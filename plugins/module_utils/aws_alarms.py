@@ -168,15 +168,31 @@ def remove_alarms(cloudwatch: Any, platform: str, plan: Plan) -> None:
 def _remove(cloudwatch: Any, platform: str, alarms: Mapping[str, Mapping[str, Any]], plan: Plan) -> None:
     """Remove those that carry the platform's tag; others may have names that begin like ours."""
     for name, alarm in alarms.items():
-        if _tags(cloudwatch, alarm["AlarmArn"]).get(PLATFORM_TAG) != platform:
+        if not _is_ours(cloudwatch, platform, alarm):
             continue
-        metrics = [query for query in alarm.get("Metrics") or [{"MetricStat": {}}] if "MetricStat" in query]
         plan.remove(
             "alarm",
             name,
-            {**comparable(alarm), "metrics": len(metrics)},
+            {**comparable(alarm), "metrics": _metric_count(alarm)},
             partial(cloudwatch.delete_alarms, AlarmNames=[name]),
         )
+
+
+def alarm_sizes(cloudwatch: Any, platform: str) -> dict[str, int]:
+    """Return the platform's alarms and of how many metrics each is, on which its price depends."""
+    return {
+        name: _metric_count(alarm)
+        for name, alarm in _alarms_of(cloudwatch, platform).items()
+        if _is_ours(cloudwatch, platform, alarm)
+    }
+
+
+def _metric_count(alarm: Mapping[str, Any]) -> int:
+    return sum("MetricStat" in query for query in alarm.get("Metrics") or [{"MetricStat": {}}])
+
+
+def _is_ours(cloudwatch: Any, platform: str, alarm: Mapping[str, Any]) -> bool:
+    return _tags(cloudwatch, alarm["AlarmArn"]).get(PLATFORM_TAG) == platform
 
 
 def _alarms_of(cloudwatch: Any, platform: str) -> dict[str, dict[str, Any]]:
@@ -242,6 +258,11 @@ def remove_dashboard(cloudwatch: Any, platform: str, name: str, plan: Plan) -> N
         {"widgets": len(found.get("widgets", []))},
         partial(cloudwatch.delete_dashboards, DashboardNames=[name]),
     )
+
+
+def has_dashboard(cloudwatch: Any, name: str) -> bool:
+    """Return whether there is a dashboard of this name."""
+    return _dashboard(cloudwatch, name) is not None
 
 
 def _dashboard(cloudwatch: Any, name: str) -> dict[str, Any] | None:

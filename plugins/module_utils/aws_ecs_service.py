@@ -30,6 +30,9 @@ _SERVICES_PER_CALL = 10
 _STOPPED_TASKS_SHOWN = 3
 _EVENTS_SHOWN = 5
 
+Printed = Callable[[str, str], Sequence[str]]
+"""Returns the last lines of the log of a task: names the service and the task's id."""
+
 _STARTS_NEW_TASKS = frozenset({"capacityProviderStrategy", "enableExecuteCommand"})
 """Settings that UpdateService accepts, or that mean anything, only together with forceNewDeployment."""
 
@@ -125,14 +128,16 @@ def ensure_services(
     steady_seconds: float,
     poll_seconds: float = POLL_SECONDS,
     limits: Callable[[str], Mapping[str, Any]] = lambda _: {},
+    printed: Printed = lambda *_: [],
     force: bool = False,
 ) -> None:
     """Bring the services to the state of `specs`, all at once, then wait until all are steady.
 
     `steady_seconds` is the deadline for all of them together; 0 does not wait. A service that is not steady although
     nothing was changed is waited for as well: its rollout may be one that an interrupted run has started. `limits`
-    returns the limits of the autoscaling of a service; it is called for one that changes. With `force` all tasks are
-    replaced, also where nothing differs; services that do not exist are refused then.
+    returns the limits of the autoscaling of a service; it is called for one that changes. `printed` is asked for the
+    log of a task that has stopped. With `force` all tasks are replaced, also where nothing differs; services that do
+    not exist are refused then.
     """
     existing = _describe(ecs, cluster, [spec.name for spec in specs]) if find_cluster(ecs, cluster) else {}
     missing = [spec.name for spec in specs if existing.get(spec.name, {}).get("status") != "ACTIVE"]
@@ -151,7 +156,7 @@ def ensure_services(
         else:
             _keep(ecs, platform, cluster, spec=spec, found=found, plan=plan, limits=limits, force=force)
     if steady_seconds > 0 and not plan.check_mode:
-        wait_for_steady_state(ecs, cluster, specs, seconds=steady_seconds, poll_seconds=poll_seconds)
+        wait_for_steady_state(ecs, cluster, specs, seconds=steady_seconds, poll_seconds=poll_seconds, printed=printed)
 
 
 def remove_services(
@@ -187,7 +192,13 @@ def own_services(ecs: Any, platform: str, cluster: str) -> dict[str, dict[str, A
 
 
 def wait_for_steady_state(
-    ecs: Any, cluster: str, specs: Sequence[ServiceSpec], *, seconds: float, poll_seconds: float = POLL_SECONDS
+    ecs: Any,
+    cluster: str,
+    specs: Sequence[ServiceSpec],
+    *,
+    seconds: float,
+    poll_seconds: float = POLL_SECONDS,
+    printed: Printed = lambda *_: [],
 ) -> None:
     """Wait until every service runs what it should, and say every half minute how far they are.
 
@@ -207,7 +218,7 @@ def wait_for_steady_state(
                 # says twice in a row is true.
                 suspects[spec.name] = failure
                 if suspected.get(spec.name) == failure:
-                    raise Refusal(_verdict(ecs, cluster, spec.name, service, failure))
+                    raise Refusal(_verdict(ecs, cluster, spec.name, service, failure, printed=printed))
             if service is None or failure or not is_steady(service, spec.task_definition):
                 waiting.append((spec.name, service))
         suspected = suspects
@@ -221,7 +232,10 @@ def wait_for_steady_state(
         if now >= deadline:
             late = f"it is not steady after {seconds:.0f} s"
             raise Refusal(
-                "\n".join(_verdict(ecs, cluster, name, service, suspected.get(name, late)) for name, service in waiting)
+                "\n".join(
+                    _verdict(ecs, cluster, name, service, suspected.get(name, late), printed=printed)
+                    for name, service in waiting
+                )
                 + "\nIf it only needs more time, raise ecs_steady_seconds and run this playbook again."
             )
         time.sleep(poll_seconds)
@@ -447,18 +461,20 @@ def _describe(ecs: Any, cluster: str, names: Sequence[str]) -> dict[str, dict[st
     return found
 
 
-def _verdict(ecs: Any, cluster: str, name: str, service: Mapping[str, Any] | None, failure: str) -> str:
+def _verdict(
+    ecs: Any, cluster: str, name: str, service: Mapping[str, Any] | None, failure: str, *, printed: Printed
+) -> str:
     """Return the message for a service that failed or, if `service` is None, is not there."""
     if service is None:
         return (
             f"The ECS service {name!r} disappeared from the cluster {cluster!r} while it was waited for. "
             "Run this playbook again."
         )
-    return _explain(ecs, cluster, service, failure)
+    return _explain(ecs, cluster, service, failure, printed)
 
 
-def _explain(ecs: Any, cluster: str, service: Mapping[str, Any], failure: str) -> str:
-    """Return a message with what AWS knows about a failed rollout: counts, events, and why tasks stopped."""
+def _explain(ecs: Any, cluster: str, service: Mapping[str, Any], failure: str, printed: Printed) -> str:
+    """Return a message with what AWS knows of a failed rollout: counts, events, why tasks stopped, what one printed."""
     name = service["serviceName"]
     lines = [
         f"The ECS service {name!r} failed: {failure} (running {service['runningCount']}, pending "
@@ -467,22 +483,32 @@ def _explain(ecs: Any, cluster: str, service: Mapping[str, Any], failure: str) -
     events = [event["message"] for event in service.get("events", [])[:_EVENTS_SHOWN]]
     if events:
         lines += ["Latest events:", *(f"  - {message}" for message in events)]
-    stopped = stopped_task_reasons(ecs, cluster, name)
+    stopped = _stopped_tasks(ecs, cluster, name)
     if stopped:
-        lines += ["Stopped tasks:", *(f"  - {reason}" for reason in stopped)]
-    platform = tag_dict(service.get("tags")).get(PLATFORM_TAG, cluster)
-    lines.append(f"What its containers printed: aws logs tail /ecs/{platform}/{name} --since 15m")
+        lines += ["Stopped tasks:", *(f"  - {_stop_reason(task)}" for task in stopped)]
+        said = printed(name, _task_id(stopped[0]))
+        lines += [f"The last lines of {_task_id(stopped[0])}:", *(f"  | {line}" for line in said)] if said else []
+    lines.append(f"All that its containers printed: make logs SERVICE={name} SINCE=15m (playbooks/logs.yml)")
     return "\n".join(lines)
 
 
 def stopped_task_reasons(ecs: Any, cluster: str, service: str) -> list[str]:
     """Return, for the tasks of a service that stopped last, one line that says why."""
+    return [_stop_reason(task) for task in _stopped_tasks(ecs, cluster, service)]
+
+
+def _stopped_tasks(ecs: Any, cluster: str, service: str) -> list[Mapping[str, Any]]:
+    """Return the tasks of a service that stopped last, the newest first."""
     arns = ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus="STOPPED")["taskArns"]
     if not arns:
         return []
     tasks = ecs.describe_tasks(cluster=cluster, tasks=arns[:100])["tasks"]
     newest = sorted(tasks, key=lambda task: str(task.get("stoppedAt", "")), reverse=True)
-    return [_stop_reason(task) for task in newest[:_STOPPED_TASKS_SHOWN]]
+    return newest[:_STOPPED_TASKS_SHOWN]
+
+
+def _task_id(task: Mapping[str, Any]) -> str:
+    return str(task["taskArn"].rpartition("/")[2])
 
 
 def _stop_reason(task: Mapping[str, Any]) -> str:
@@ -494,7 +520,7 @@ def _stop_reason(task: Mapping[str, Any]) -> str:
         if text:
             containers.append(f"{container.get('name', 'container')}: {text}")
     parts = [task.get("stopCode", ""), task.get("stoppedReason", ""), *containers]
-    return f"{task['taskArn'].rpartition('/')[2]}: " + "; ".join(part for part in parts if part)
+    return f"{_task_id(task)}: " + "; ".join(part for part in parts if part)
 
 
 def _short(task_definition: str) -> str:

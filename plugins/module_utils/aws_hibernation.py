@@ -15,7 +15,7 @@ from typing import Any
 from .aws_autoscaling import capacity_limits, hold_scaling
 from .aws_database import CREATE_SECONDS, database_settings, find_instance
 from .aws_ecs_cluster import HIBERNATION_TAG, find_cluster
-from .aws_ecs_service import ServiceSpec, own_services, running_settings, wait_for_steady_state
+from .aws_ecs_service import Printed, ServiceSpec, own_services, running_settings, wait_for_steady_state
 from .aws_network_egress import NAT_VOLUME
 from .aws_plan import PLATFORM_TAG, Plan, Refusal, refuse_foreign, tag_dict, tag_list, wait_until
 
@@ -115,7 +115,13 @@ def start_resources(clients: Clients, platform: Platform, plan: Plan) -> None:
 
 
 def start_services(
-    clients: Clients, platform: Platform, counts: Mapping[str, int], plan: Plan, *, seconds: float
+    clients: Clients,
+    platform: Platform,
+    counts: Mapping[str, int],
+    plan: Plan,
+    *,
+    seconds: float,
+    printed: Printed = lambda *_: [],
 ) -> None:
     """Run at least `counts` tasks of each service again, take the mark away and wait until they are steady.
 
@@ -140,7 +146,7 @@ def start_services(
             lambda: clients.ecs.untag_resource(resourceArn=cluster["clusterArn"], tagKeys=[HIBERNATION_TAG]),
         )
     if seconds > 0 and not plan.check_mode:
-        wait_for_steady_state(clients.ecs, platform.cluster, specs, seconds=seconds)
+        wait_for_steady_state(clients.ecs, platform.cluster, specs, seconds=seconds, printed=printed)
 
 
 def nat_instances(ec2: Any, platform: str) -> list[dict[str, Any]]:

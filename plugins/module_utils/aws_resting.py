@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .aws_database import database_settings, find_instance
+from .aws_alarms import alarm_sizes, has_dashboard
+from .aws_database import database_settings, find_instance, find_replaced
 from .aws_hibernation import DATABASE, NAT, Clients, Platform, nat_instances, nat_settings
 from .aws_plan import PLATFORM_TAG, error_code, tag_dict
 
@@ -19,16 +20,22 @@ def resting_resources(
     *,
     elbv2: Any,
     secretsmanager: Any,
+    cloudwatch: Any,
     load_balancer: str,
     secrets: Iterable[str],
+    dashboard: str,
 ) -> list[Resource]:
-    """Return what still costs once everything that can be stopped was; the last two are names."""
+    """Return what still costs once everything that can be stopped was; the last three are names.
+
+    `dashboard` is empty for a platform without alarms and dashboard.
+    """
     return [
         *_of_load_balancer(elbv2, load_balancer),
         *_of_network(clients.ec2, platform.name),
         *_of_database(clients.rds, platform),
         *_of_secrets(secretsmanager, secrets),
         *_of_scaling(clients.scaling, f"service/{platform.cluster}/"),
+        *(_of_alarms(cloudwatch, platform.name, dashboard) if dashboard else ()),
     ]
 
 
@@ -59,9 +66,13 @@ def _name(item: Mapping[str, Any], platform: str) -> str:
 
 
 def _of_database(rds: Any, platform: Platform) -> Iterator[Resource]:
-    found = find_instance(rds, platform.name) if platform.own_database else None
-    if found is not None:
-        yield _resource(DATABASE, platform.name, **database_settings(found), DBInstanceStatus="stopped")
+    if not platform.own_database:
+        return
+    found = find_instance(rds, platform.name)
+    # Those that a restore has replaced are stopped already.
+    for instance in [*([found] if found else []), *find_replaced(rds, platform.name)]:
+        name = instance["DBInstanceIdentifier"]
+        yield _resource(DATABASE, name, **{**database_settings(instance), "DBInstanceStatus": "stopped"})
 
 
 def _of_load_balancer(elbv2: Any, name: str) -> Iterator[Resource]:
@@ -92,3 +103,10 @@ def _of_scaling(scaling: Any, prefix: str) -> Iterator[Resource]:
     for policy in (policy for page in pages for policy in page["ScalingPolicies"]):
         if policy["ResourceId"].startswith(prefix):
             yield _resource("scaling-policy", policy["PolicyName"])
+
+
+def _of_alarms(cloudwatch: Any, platform: str, dashboard: str) -> Iterator[Resource]:
+    for name, metrics in alarm_sizes(cloudwatch, platform).items():
+        yield _resource("alarm", name, metrics=metrics)
+    if has_dashboard(cloudwatch, dashboard):
+        yield _resource("dashboard", dashboard)

@@ -89,8 +89,8 @@ class Services:
                     name = service["serviceName"]
                     reasons = "; ".join(stopped_task_reasons(self.ecs, self.cluster, name)) or "its tasks do not start"
                     raise Refusal(
-                        f"The ECS service {name!r} does not come up: {reasons}. `aws logs tail /ecs/{self.platform}/"
-                        f"{name} --since 15m` shows what its containers printed. {advice}"
+                        f"The ECS service {name!r} does not come up: {reasons}. `make logs SERVICE={name} SINCE=15m` "
+                        f"(playbooks/logs.yml) shows what its containers printed. {advice}"
                     )
             return all(is_steady(service, service["taskDefinition"]) for service in services)
 

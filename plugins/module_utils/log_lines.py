@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -81,3 +82,12 @@ def newest(logs: Any, group: str, name: str, *, start: float) -> dict[str, dict[
         if said.get("event") == name and at >= found.get(task, {"at": 0.0})["at"]:
             found[task] = {**said, "at": at}
     return found
+
+
+def last_lines(logs: Any, platform: str, service: str, task: str, *, count: int = 8) -> list[str]:
+    """Return the last lines of a task's log for people; none if it wrote nothing, or the caller may not read it."""
+    try:
+        lines = deque(read(logs, f"/ecs/{platform}/{service}", start=0, stream=f"ecs/{service}/{task}"), count)
+    except logs.exceptions.ClientError:
+        return []
+    return [readable(event["message"].rstrip("\n")) for event in lines]

@@ -5,12 +5,14 @@ Each part is read for itself, so that one that cannot be read does not hide the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .aws_ecs_service import primary_state, stopped_task_reasons
+from .aws_hibernation import why_asleep
 from .aws_plan import PLATFORM_TAG, tag_dict
 from .aws_reading import Reader, ReadingError
 from .dag_history import describe, read_history
@@ -55,11 +57,17 @@ def read_status(reader: Reader, spec: StatusSpec, now: float) -> dict[str, Any]:
             unread[name] = str(error)
             return None
 
+    asleep = part(
+        "sleep",
+        lambda: why_asleep(reader.client("ecs"), reader.client("application-autoscaling"), spec.cluster),
+    )
     services = part("services", lambda: read_services(reader.client("ecs"), spec, now))
+    part("targets", lambda: add_targets(services or [], reader.client("elbv2")))
     tasks = part("tasks", lambda: read_tasks(reader.client("ecs"), spec, now))
     said = part("logs", lambda: _read_said(reader.client("logs"), spec, now))
     add_states(tasks or [], said[0] if said else {}, now)
     return {
+        "asleep": asleep,
         "services": services,
         "tasks": tasks,
         "daemons_and_runs": platform_state(said[1], now) if said else None,
@@ -90,6 +98,7 @@ def _service(ecs: Any, cluster: str, name: str, service: Mapping[str, Any] | Non
             "pending": 0,
             "rollout": "",
             "reasons": [],
+            "target_group": "",
         }
     failed = [item for item in service.get("deployments", []) if item.get("rolloutState") == "FAILED"]
     primary: Mapping[str, Any] = next(
@@ -114,7 +123,25 @@ def _service(ecs: Any, cluster: str, name: str, service: Mapping[str, Any] | Non
         "rollout_age_seconds": _age(primary.get("updatedAt") or primary.get("createdAt"), now),
         "revision": service["taskDefinition"].rpartition("/")[2],
         "reasons": reasons,
+        "target_group": next((each["targetGroupArn"] for each in service.get("loadBalancers", [])), ""),
     }
+
+
+def add_targets(services: Sequence[dict[str, Any]], elbv2: Any) -> None:
+    """Add to each service its targets at the load balancer, by state: `healthy`, `initial`, `unhealthy`, ...
+
+    Empty without a load balancer, and where ECS has registered nothing yet. States: Elastic Load Balancing API
+    Reference, TargetHealth. What is unhealthy comes with why, in ``target_reasons``.
+    """
+    for service in services:
+        answer: Mapping[str, Any] = {"TargetHealthDescriptions": []}
+        if service["target_group"]:
+            answer = elbv2.describe_target_health(TargetGroupArn=service["target_group"])
+        found = [each["TargetHealth"] for each in answer["TargetHealthDescriptions"]]
+        service["targets"] = dict(sorted(Counter(each["State"] for each in found).items()))
+        service["target_reasons"] = sorted(
+            {str(each.get("Description") or each.get("Reason")) for each in found if each["State"] == "unhealthy"}
+        )
 
 
 def read_tasks(ecs: Any, spec: StatusSpec, now: float) -> list[dict[str, Any]]:

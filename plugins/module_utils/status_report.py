@@ -46,7 +46,11 @@ Commands = Mapping[str, str]
 
 def find_problems(status: Mapping[str, Any], commands: Commands, limits: Limits) -> list[Problem]:
     """Return everything that is wrong, what explains the most first."""
-    checks = (_unread, _services, _errors, _tasks, _rollouts_of_releases, _daemons_and_runs, _data)
+    if status["asleep"]:
+        # Everything else follows from it.
+        asleep = Problem(f"the platform {status['asleep']}: no task runs, all data is kept.", commands["wake"])
+        return [*_unread(status, commands, limits), asleep]
+    checks = (_unread, _services, _targets, _errors, _tasks, _rollouts_of_releases, _daemons_and_runs, _data)
     return [problem for check in checks for problem in check(status, commands, limits)]
 
 
@@ -67,10 +71,22 @@ def _services(status: Mapping[str, Any], commands: Commands, _limits: Limits) ->
         elif service["rollout"] == "FAILED":
             yield Problem(f"service {name}: the rollout has failed.", commands["logs"], reasons)
         elif service["desired"] == 0:
-            yield Problem(f"service {name}: it is told to run no task (hibernated?).", commands["wake"])
+            yield Problem(f"service {name}: it is told to run no task.", commands["wake"])
         elif service["running"] < service["desired"]:
             yield Problem(
                 f"service {name}: {service['running']} of {service['desired']} tasks run.", commands["logs"], reasons
+            )
+
+
+def _targets(status: Mapping[str, Any], commands: Commands, _limits: Limits) -> Iterator[Problem]:
+    for service in status["services"] or []:
+        targets = service.get("targets") or {}
+        if count := targets.get("unhealthy", 0):
+            yield Problem(
+                f"service {service['name']}: {count} of {sum(targets.values())} targets are unhealthy for the load "
+                "balancer.",
+                commands["logs"],
+                tuple(service["target_reasons"]),
             )
 
 
@@ -211,7 +227,7 @@ def tables(status: Mapping[str, Any]) -> list[Table]:
         ),
         (
             "Services",
-            ("service", "status", "desired", "running", "pending", "rollout", "since", "revision"),
+            ("service", "status", "desired", "running", "pending", "rollout", "since", "revision", "load balancer"),
             [_service_row(service) for service in status["services"] or []],
         ),
         (
@@ -244,6 +260,7 @@ def _service_row(service: Mapping[str, Any]) -> tuple[str, ...]:
         service["rollout"] or "-",
         duration(service.get("rollout_age_seconds")),
         service.get("revision", "-"),
+        ", ".join(f"{count} {state}" for state, count in (service.get("targets") or {}).items()) or "-",
     )
 
 

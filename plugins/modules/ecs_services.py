@@ -180,6 +180,7 @@ from ansible.module_utils.aws_ecs_cluster import ensure_cluster, find_cluster, r
 from ansible.module_utils.aws_ecs_service import ensure_services, remove_services, service_spec
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_run import run
+from ansible.module_utils.log_lines import last_lines
 
 LOAD_BALANCER_OPTIONS: dict[str, dict[str, Any]] = {
     "target_group_arn": {"type": "str", "required": True},
@@ -235,6 +236,7 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
         plan,
         steady_seconds=arguments["steady_seconds"],
         limits=lambda name: capacity_limits(module.client("application-autoscaling"), cluster, name),
+        printed=lambda service, task: last_lines(module.client("logs"), platform, service, task),
         force=force,
     )
     return {"cluster_arn": cluster_arn}

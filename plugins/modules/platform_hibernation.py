@@ -32,6 +32,10 @@ options:
     type: list
     elements: str
     default: []
+  dashboard:
+    description: Name of the dashboard, for what is still charged; empty for a platform without alarms and dashboard.
+    type: str
+    default: ""
   counts:
     description: Least number of tasks of each service to bring back, with I(state=absent). Empty for none.
     type: dict
@@ -88,6 +92,7 @@ from ansible.module_utils.aws_hibernation import (
 from ansible.module_utils.aws_plan import Plan
 from ansible.module_utils.aws_resting import resting_resources
 from ansible.module_utils.aws_run import run
+from ansible.module_utils.log_lines import last_lines
 
 
 def work(module: Any, plan: Plan) -> dict[str, Any]:
@@ -107,14 +112,23 @@ def work(module: Any, plan: Plan) -> dict[str, Any]:
             platform,
             elbv2=module.client("elbv2"),
             secretsmanager=module.client("secretsmanager"),
+            cloudwatch=module.client("cloudwatch"),
             load_balancer=arguments["load_balancer"],
             secrets=arguments["secrets"],
+            dashboard=arguments["dashboard"],
         )
         return {"since": since, "resting": resting}
     start_resources(clients, platform, plan)
     if arguments["counts"]:
         counts = {name: int(count) for name, count in arguments["counts"].items()}
-        start_services(clients, platform, counts, plan, seconds=arguments["steady_seconds"])
+        start_services(
+            clients,
+            platform,
+            counts,
+            plan,
+            seconds=arguments["steady_seconds"],
+            printed=lambda service, task: last_lines(module.client("logs"), platform.name, service, task),
+        )
     return {}
 
 
@@ -126,6 +140,7 @@ def main() -> None:
             "own_database": {"type": "bool", "default": True},
             "load_balancer": {"type": "str", "default": ""},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # their names
+            "dashboard": {"type": "str", "default": ""},
             "counts": {"type": "dict", "default": {}},
             "steady_seconds": {"type": "int", "default": 900},
         },

@@ -96,8 +96,9 @@ EXAMPLES = r"""
 RETURN = r"""
 status:
   description: >-
-    What is shown. C(healthy), C(problems) (each with C(what), C(next) and C(details)), and what was read of
-    C(services), C(tasks), C(daemons_and_runs), C(database), C(file_system) and C(deploys), null where nothing is known.
+    What is shown. C(healthy), C(problems) (each with C(what), C(next) and C(details)), C(asleep) (why the platform
+    sleeps, empty if it is awake), and what was read of C(services), C(tasks), C(daemons_and_runs), C(database),
+    C(file_system) and C(deploys), null where nothing is known.
     Ages end in C(_seconds).
   type: dict
   returned: unless nothing can be read

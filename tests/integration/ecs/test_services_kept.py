@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -253,12 +254,16 @@ def test_a_failed_rollout_is_explained(ecs: Any, cluster: str, daemon: ServiceSp
     for _ in range(3):  # the least number of failures for the circuit breaker
         run_tasks(ecs, cluster, "daemon", status="STOPPED", exitCode=2)
     with pytest.raises(Refusal) as refusal:
-        wait_for_steady_state(ecs, cluster, [daemon], seconds=5, poll_seconds=0.05)
+        wait_for_steady_state(
+            ecs, cluster, [daemon], seconds=5, poll_seconds=0.05, printed=lambda service, task: [f"{service}, {task}?"]
+        )
     message = str(refusal.value)
     assert "tasks failed to start" in message
+    (newest,) = re.findall(r"The last lines of (\S+):\n", message)
+    assert f"  | daemon, {newest}?\n" in message
     assert "Essential container in task exited" in message
     assert "exit code 2" in message
-    assert "aws logs tail /ecs/platform/daemon" in message
+    assert "make logs SERVICE=daemon" in message
 
 
 def test_a_failed_rollout_is_tried_again(ecs: Any, cluster: str, daemon: ServiceSpec) -> None:

@@ -62,7 +62,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "image_architecture": ("ecr",),
     "log_lines": ("logs",),
     "platform_doctor": ("ec2", "service-quotas"),
-    "platform_status": ("ecs", "rds", "efs", "cloudwatch"),
+    "platform_status": ("ecs", "rds", "efs", "elbv2", "cloudwatch"),
     "ui_exposure": ("ecs", "ec2", "elbv2", "acm"),
     "task_states": ("ecs", "logs"),
 }

@@ -183,20 +183,55 @@ def test_what_cannot_be_stopped_is_refused_before_anything_is(clients: Clients) 
 
 
 def test_what_still_costs_is_listed_as_if_all_had_stopped(clients: Clients) -> None:
-    found = resting_resources(
-        clients,
-        PLATFORM,
-        elbv2=client("elbv2"),
-        secretsmanager=client("secretsmanager"),
-        load_balancer="missing",
-        secrets=["missing"],
+    cloudwatch = client("cloudwatch")
+    for name, platform in ((f"{NAME}-queue", NAME), (f"{NAME}-2-queue", f"{NAME}-2")):
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            Namespace="Dagster",
+            MetricName="queue",
+            Statistic="Maximum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanThreshold",
+            Tags=[{"Key": "dagster-platform", "Value": platform}],
+        )
+    cloudwatch.put_dashboard(DashboardName=NAME, DashboardBody='{"widgets": []}')
+    clients.rds.create_db_instance(
+        DBInstanceIdentifier=f"{NAME}-before-20260131t120000",
+        Engine="postgres",
+        DBInstanceClass="db.t4g.micro",
+        AllocatedStorage=20,
+        MasterUsername="dagster",
+        MasterUserPassword="not-a-secret",
+        Tags=TAGS,
     )
-    assert {
-        item["kind"]: item["settings"].get("state", item["settings"].get("DBInstanceStatus")) for item in found
-    } == {
-        "nat-instance": "stopped",
-        "rds-instance": "stopped",
+
+    def resting(dashboard: str) -> dict[tuple[str, str], str]:
+        found = resting_resources(
+            clients,
+            PLATFORM,
+            elbv2=client("elbv2"),
+            secretsmanager=client("secretsmanager"),
+            cloudwatch=cloudwatch,
+            load_balancer="missing",
+            secrets=["missing"],
+            dashboard=dashboard,
+        )
+        return {
+            (item["kind"], item["name"]): item["settings"].get("state", item["settings"].get("DBInstanceStatus", ""))
+            for item in found
+        }
+
+    stopped = {
+        ("nat-instance", NAME): "stopped",
+        ("rds-instance", NAME): "stopped",
+        ("rds-instance", f"{NAME}-before-20260131t120000"): "stopped",
     }
+    # Not the alarm of a platform whose name begins alike.
+    assert resting(NAME) == {**stopped, ("alarm", f"{NAME}-queue"): "", ("dashboard", NAME): ""}
+    assert resting("missing") == {**stopped, ("alarm", f"{NAME}-queue"): ""}
+    assert resting("") == stopped, "without alarms and dashboard nobody asks for them"
 
 
 def test_schedules_are_kept_and_removed(clients: Clients) -> None:

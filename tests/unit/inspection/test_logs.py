@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from module_utils.aws_reading import ReadingError
-from module_utils.log_lines import harmless, newest, readable
+from module_utils.log_lines import harmless, last_lines, newest, readable
 from module_utils.log_tail import Line, Tail, Wanted, wanted
 
 NOW = 1_800_000_000.0
@@ -31,7 +31,10 @@ class Logs:
     """CloudWatch Logs of two services; answers with every stream, as the emulator does."""
 
     class exceptions:
-        class ResourceNotFoundException(Exception):
+        class ClientError(Exception):
+            pass
+
+        class ResourceNotFoundException(ClientError):
             pass
 
     def __init__(self, *events: dict[str, Any]) -> None:
@@ -154,3 +157,11 @@ def test_the_last_event_of_a_name_of_each_task() -> None:
     found = newest(logs, "/ecs/lab/webserver", "platform_state", start=NOW - 100)
     assert {task: said["runs_queued"] for task, said in found.items()} == {"aaaa1111": 2}
     assert newest(logs, "/ecs/another", "platform_state", start=0) == {}
+
+
+def test_what_a_task_printed_last() -> None:
+    lines = [event(number, f"line {number}\n", at=number) for number in range(20)]
+    logs = Logs(*lines, event(99, "of another task", task="bbbb2222", at=99))
+    assert last_lines(logs, "lab", "webserver", "aaaa1111", count=3) == ["line 17", "line 18", "line 19"]
+    assert last_lines(logs, "lab", "webserver", "cccc3333") == []
+    assert last_lines(logs, "elsewhere", "webserver", "aaaa1111") == [], "who may not read, or what is not there"

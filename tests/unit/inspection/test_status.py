@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from module_utils.platform_status import StatusSpec, add_states, platform_state, read_services
+from module_utils.platform_status import StatusSpec, add_states, add_targets, platform_state, read_services
 from module_utils.status_report import Limits, duration, facts, find_problems, size, tables
 from tests.unit.docs.test_modules import ROOT, load
 
@@ -29,6 +29,8 @@ def service(**changes: Any) -> dict[str, Any]:
         "rollout_age_seconds": 7200.0,
         "revision": "lab-webserver:3",
         "reasons": [],
+        "targets": {"healthy": 1},
+        "target_reasons": [],
         **changes,
     }
 
@@ -81,6 +83,7 @@ DEPLOY = {
 
 def status(**changes: Any) -> dict[str, Any]:
     return {
+        "asleep": "",
         "services": [service()],
         "tasks": [task()],
         "daemons_and_runs": STATE,
@@ -109,12 +112,26 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         [("service webserver: the rollout has failed.", "make logs")],
     ),
     "hibernated": (
+        {
+            "asleep": "hibernates since 2027-01-15T20:00:00Z",
+            "services": [service(desired=0, running=0)],
+            "tasks": [],
+            "database": {**DATABASE, "status": "stopped"},
+        },
+        [("the platform hibernates since 2027-01-15T20:00:00Z: no task runs, all data is kept.", "make wake")],
+    ),
+    "stopped by hand": (
         {"services": [service(desired=0, running=0)], "tasks": [], "database": {**DATABASE, "status": "stopped"}},
         [
-            ("service webserver: it is told to run no task (hibernated?).", "make wake"),
+            ("service webserver: it is told to run no task.", "make wake"),
             ("database lab: it is stopped.", "make wake"),
         ],
     ),
+    "the load balancer does not reach a task": (
+        {"services": [service(targets={"healthy": 1, "unhealthy": 1}, target_reasons=["Request timed out"])]},
+        [("service webserver: 1 of 2 targets are unhealthy for the load balancer.", "make logs")],
+    ),
+    "the load balancer looks at a new task": ({"services": [service(targets={"initial": 1})]}, []),
     "a release was refused": (
         {
             "tasks": [
@@ -202,7 +219,7 @@ def test_the_screen() -> None:
     titles = {title: (heading, rows) for title, heading, rows in tables(status())}
     assert list(titles) == ["Services", "Tasks", "Last deploys"]
     assert titles["Services"][1] == [
-        ("webserver", "ACTIVE", "1", "1", "0", "COMPLETED", "2 h", "lab-webserver:3"),
+        ("webserver", "ACTIVE", "1", "1", "0", "COMPLETED", "2 h", "lab-webserver:3", "1 healthy"),
     ]
     assert titles["Tasks"][1][0][6:] == ("6f1d2a9c0b3e4f58", "serving", "10 min", "4 s")
     assert titles["Last deploys"][1] == [
@@ -312,6 +329,31 @@ def test_a_failed_rollout_says_why() -> None:
 )
 def test_processes_of_the_embedded_default(processes: list[dict[str, Any]], expected: list[str]) -> None:
     assert [problem.what for problem in ACTION.find_stopped(processes, COMMANDS)] == expected
+
+
+def test_a_platform_that_sleeps_is_said_to_sleep() -> None:
+    report = {**status(**CASES["hibernated"][0]), "platform": "lab", "account": "1", "at": "now", "healthy": False}
+    report["problems"] = [problem.as_json() for problem in find_problems(report, COMMANDS, Limits())]
+    text = load(ROOT / "plugins" / "module_utils" / "report.py").text_of(*ACTION.screen(report), colour=False)
+    assert text.splitlines()[0] == "lab  account 1  now  hibernates since 2027-01-15T20:00:00Z"
+
+
+def test_targets_are_counted_by_state() -> None:
+    class Elbv2:
+        def describe_target_health(self, TargetGroupArn: str) -> dict[str, Any]:
+            assert TargetGroupArn == "arn:group"
+            return {
+                "TargetHealthDescriptions": [
+                    {"TargetHealth": {"State": "healthy"}},
+                    {"TargetHealth": {"State": "unhealthy", "Reason": "Target.Timeout", "Description": "timed out"}},
+                    {"TargetHealth": {"State": "unhealthy", "Reason": "Target.Timeout"}},
+                ]
+            }
+
+    services: list[dict[str, Any]] = [{"target_group": "arn:group"}, {"target_group": ""}]
+    add_targets(services, Elbv2())
+    assert [each["targets"] for each in services] == [{"healthy": 1, "unhealthy": 2}, {}]
+    assert services[0]["target_reasons"] == ["Target.Timeout", "timed out"]
 
 
 def test_spans_and_sizes_for_people() -> None:
