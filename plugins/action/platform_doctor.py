@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -310,9 +311,12 @@ def screen(report: Mapping[str, Any]) -> list[RenderableType]:
     fixes = sorted((each for each in checks if each["fix"]), key=lambda each: STATES.index(each["state"]))
     if fixes:
         parts += [Text("\nWhat to do", "bold")]
-        parts += [Text(f"  {each['name']}: {each['fix']}") for each in fixes]
+        parts += [Text(text) for text in dict.fromkeys(f"  {each['name']}: {each['fix']}" for each in fixes)]
+    found = Counter(each["state"] for each in checks)
     counts = ", ".join(
-        f"{count} {state}" for state in STATES if (count := sum(each["state"] == state for each in checks))
+        f"{found[state]} {state}{'s' if found[state] > 1 and state in (PROBLEM, WARNING) else ''}"
+        for state in STATES
+        if found[state]
     )
     return [*parts, Text(f"\n{counts}", "bold green" if report["ok"] else "bold red")]
 

@@ -8,7 +8,6 @@ from typing import Any
 import ansible.module_utils
 from ansible import constants as C
 from ansible import context
-from ansible.plugins.callback.default import CallbackModule as Default
 
 # Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
 _MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
@@ -17,6 +16,7 @@ if _MODULE_UTILS not in ansible.module_utils.__path__:
 
 from ansible.module_utils.aws_prices import DEFAULT_REGION, load_prices  # noqa: E402
 from ansible.module_utils.plan_summary import local_changes, summary  # noqa: E402
+from ansible.module_utils.quiet_callback import QuietCallback  # noqa: E402
 
 DOCUMENTATION = """
     name: platform_plan
@@ -45,11 +45,9 @@ COLORS = {
 """By what a line of the summary is about. Ansible leaves colours away off a terminal and with NO_COLOR."""
 
 
-class CallbackModule(Default):  # type: ignore[misc]
+class CallbackModule(QuietCallback):
     """Keeps quiet about what goes well, and sums it up at the end."""
 
-    CALLBACK_VERSION = 2.0
-    CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "platform_plan"
 
     def __init__(self) -> None:
@@ -57,41 +55,16 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._changes: list[dict[str, Any]] = []
         self._region = DEFAULT_REGION
 
-    @property
-    def _quiet(self) -> bool:
-        return not self._display.verbosity
-
-    def set_options(self, task_keys: Any = None, var_options: Any = None, direct: Any = None) -> None:
-        """Read the options; with -v they are as the user has set them."""
-        super().set_options(task_keys, var_options, direct)
-        if self._quiet:
-            for option in ("display_ok_hosts", "display_skipped_hosts", "display_included_hosts"):
-                self.set_option(option, False)
-
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Say why nothing is to be seen for a while."""
         if self._quiet and context.CLIARGS["check"]:
             self._display.display("Comparing what is there with what is wanted; nothing is changed.\n")
         super().v2_playbook_on_start(playbook)
 
-    def v2_playbook_on_play_start(self, play: Any) -> None:
-        """Remember the play, as the parent does, for the names of its tasks."""
-        self._play = play
-        if not self._quiet:
-            super().v2_playbook_on_play_start(play)
-
     def v2_runner_on_ok(self, result: Any) -> None:
         """Collect the changes of a task that went well, and pass on its warnings."""
         self._collect(result)
-        if self._quiet:
-            self._handle_warnings_and_exception(result)
-        else:
-            super().v2_runner_on_ok(result)
-
-    def v2_runner_item_on_ok(self, result: Any) -> None:
-        """Leave it to the task as a whole."""
-        if not self._quiet:
-            super().v2_runner_item_on_ok(result)
+        super().v2_runner_on_ok(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Collect the changes that a task made until it failed, and show it."""
@@ -105,8 +78,7 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Print the summary."""
-        if not self._quiet:
-            super().v2_playbook_on_stats(stats)
+        super().v2_playbook_on_stats(stats)
         for line in summary(
             self._changes,
             load_prices(self._region),

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import time
+from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 from ansible import constants as C
 from ansible import context
-from ansible.plugins.callback.default import CallbackModule as Default
+
+# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
+_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _MODULE_UTILS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_MODULE_UTILS)
+
+from ansible.module_utils.quiet_callback import QuietCallback, text_of  # noqa: E402
 
 DOCUMENTATION = """
     name: platform_short
@@ -28,16 +37,9 @@ _MORE_THAN_A_MESSAGE = frozenset({"rc", "stdout", "stderr", "module_stdout", "mo
 """What a failed task returns when its message alone does not tell why."""
 
 
-def text_of(message: Any) -> str:
-    """Return a message for people; Ansible's are a text or a list of lines."""
-    return "\n".join(map(str, message)) if isinstance(message, list) else str(message)
-
-
-class CallbackModule(Default):  # type: ignore[misc]
+class CallbackModule(QuietCallback):
     """Keeps quiet about what goes well and changes nothing."""
 
-    CALLBACK_VERSION = 2.0
-    CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "platform_short"
 
     def __init__(self) -> None:
@@ -46,22 +48,11 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._role = ""
         self._announced = ""
 
-    @property
-    def _quiet(self) -> bool:
-        return not self._display.verbosity
-
-    def set_options(self, task_keys: Any = None, var_options: Any = None, direct: Any = None) -> None:
-        """Read the options; with -v they are as the user has set them."""
-        super().set_options(task_keys, var_options, direct)
-        if self._quiet:
-            for option in ("display_ok_hosts", "display_skipped_hosts", "display_included_hosts"):
-                self.set_option(option, False)
-
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """Remember the play, as the parent does, for the names of its tasks."""
-        self._play = play
-        if not self._quiet:
-            super().v2_playbook_on_play_start(play)
+        """Have it said how to go on, should the playbook not come to its end."""
+        if self._quiet:
+            atexit.register(self._tell_how_to_go_on)
+        super().v2_playbook_on_play_start(play)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Say which role begins, and when."""
@@ -109,10 +100,18 @@ class CallbackModule(Default):  # type: ignore[misc]
         super().v2_on_file_diff(result)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """Say how long all of it took, and the recap."""
+        """Say how long all of it took, and the recap, which the parent leaves away."""
+        atexit.unregister(self._tell_how_to_go_on)
         if self._quiet:
             self._say(f"{self._elapsed()}  ended")
-        super().v2_playbook_on_stats(stats)
+        super(QuietCallback, self).v2_playbook_on_stats(stats)
+
+    def _tell_how_to_go_on(self) -> None:
+        """Ansible tells callbacks nothing of Ctrl-C."""
+        self._display.display(
+            f"{self._elapsed()}  Stopped before its end. What is done stays; the same command goes on from there.",
+            stderr=True,
+        )
 
     def _tell(self, result: Any, item: str) -> None:
         answer = result.result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +110,20 @@ def test_logs(platform: Platform, look: Look) -> None:
     told = [json.loads(line) for line in lines("-e", "logs_service=web logs_grep=release_state logs_format=json")]
     assert {line["service"] for line in told} == {"webserver"}
     assert {line["line"]["event"] for line in told} == {"release_state"}
+
+
+def test_following_logs_ends_with_an_interrupt(platform: Platform) -> None:
+    with start(platform, "logs", "-e", "logs_follow=true logs_since=3d logs_grep=supervisor_started") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        # A terminal sends it to all processes of the foreground.
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # if it has not ended
+    assert "Traceback" not in errors
+    assert process.returncode == 99, "as make logs expects"
 
 
 def test_doctor(look: Look) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.integration.emulated import recap
-from tests.integration.plan.test_callback import run, write
+from tests.e2e.dagster_client import wait_for
+from tests.integration.emulated import PLAYBOOK, ROOT, recap
+from tests.integration.plan.test_callback import environment, run, write
 
 OURS = {"ANSIBLE_STDOUT_CALLBACK": "platform_short", "ANSIBLE_NOCOLOR": "1"}
 
@@ -39,3 +44,30 @@ def test_changes_messages_and_failures_only(tmp_path: Path) -> None:
     assert not target.exists()
     loud = run(playbook, "-v", **OURS).stdout
     assert loud.index("TASK [Look]") < loud.index("ok: [localhost]") < loud.index("fatal: [localhost]: FAILED!")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    waits = "from pathlib import Path; import time; Path('begun').touch(); time.sleep(600)"
+    playbook = write(
+        tmp_path,
+        {"name": "Wait", "ansible.builtin.command": {"argv": [sys.executable, "-c", waits], "chdir": str(tmp_path)}},
+    )
+    with subprocess.Popen(
+        [str(PLAYBOOK), "-i", str(ROOT / "inventories/local/hosts.yml"), str(playbook)],
+        env=environment(**OURS),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        # Not while Ansible's processes talk to each other: it may wait for one of them then, until the second Ctrl-C.
+        wait_for("the task", (tmp_path / "begun").exists)
+        # A terminal sends it to all processes of the foreground.
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # if it has not ended
+    assert process.returncode == 99
+    assert "Stopped before its end. What is done stays; the same command goes on from there." in errors
+    assert "Traceback" not in errors
