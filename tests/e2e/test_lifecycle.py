@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import requests
 
 from tests.e2e.dagster_client import wait_for
 from tests.e2e.platform_under_test import Platform, free_ports, port_answers
@@ -47,6 +48,31 @@ def test_platform_recovers_from_an_emulator_that_forgot_everything(platform: Pla
     assert platform.ui.run_status(run) in {"SUCCESS", "FAILURE"}
     after = platform.ui.launch("main", assets=[sorted(platform.ui.assets("main"))[0]])
     assert platform.ui.wait_run(after) == platform.ui.run_status(run)
+
+
+def test_all_is_deployed_put_to_sleep_and_woken(platform: Platform) -> None:
+    """New tasks serve the release; asleep nothing runs and status says why; awake the history is there again."""
+    run = platform.ui.launch("main", assets=[sorted(platform.ui.assets("main"))[0]])
+    platform.ui.wait_run(run)
+    before = platform.running_tasks()
+    platform.make("deploy-all")
+    tasks = platform.running_tasks()
+    assert len(tasks) == 2
+    assert not tasks & before
+
+    platform.make("hibernate")
+    assert not platform.running_tasks()
+    assert "hibernates since 20" in platform.make("status", expect=2)
+    assert "hibernates since 20" in platform.make("deploy", expect=2)
+    assert platform.running_tasks() == set()
+
+    platform.make("wake")
+    assert len(platform.running_tasks()) == 2
+    # In place of a load balancer, which sends nothing to a task that does not answer yet, the runner says 503.
+    wait_for("the UI", lambda: requests.get(f"{platform.ui.base_url}/server_info", timeout=30).ok)
+    location = wait_for("the location", lambda: platform.ui.locations().get("main"))
+    assert location.error is None
+    assert platform.ui.run_status(run) in {"SUCCESS", "FAILURE"}
 
 
 def test_busy_port_is_named(platform: Platform) -> None:
