@@ -530,6 +530,7 @@ def _cloudwatch(request: _Request) -> Iterator[Need]:
 _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "acm": ("certificate/", ("CertificateArn",)),
     "cognito-idp": ("userpool/", ("UserPoolId",)),
+    "dynamodb": ("table/", ("TableName", "ResourceArn")),
     "ecr": ("repository/", ("repositoryName", "repositoryNames", "resourceArn")),
     "kms": ("key/", ("KeyId",)),
     "logs": ("log-group:", ("logGroupName", "resourceArn")),
@@ -541,6 +542,7 @@ _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
 """Service -> begin of the ARN's last part, and parameters that name the resource, or are its ARN."""
 
 _TAGGING = {
+    "dynamodb:CreateTable": "dynamodb:TagResource",
     "ecr:CreateRepository": "ecr:TagResource",
     "logs:CreateLogGroup": "logs:TagResource",
     "secretsmanager:CreateSecret": "secretsmanager:TagResource",

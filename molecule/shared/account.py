@@ -120,6 +120,7 @@ KINDS: dict[str, Callable[[], list[str]]] = {
     "schedule-group": lambda: [item["Arn"] for item in _pages("scheduler", "list_schedule_groups", "ScheduleGroups")],
     "schedule": lambda: [item["Arn"] for item in _pages("scheduler", "list_schedules", "Schedules")],
     "topic": lambda: [item["TopicArn"] for item in client("sns").list_topics()["Topics"]],
+    "table": lambda: list(client("dynamodb").list_tables()["TableNames"]),
     "dashboard": lambda: [item["DashboardName"] for item in client("cloudwatch").list_dashboards()["DashboardEntries"]],
     "alarm": lambda: [item["AlarmName"] for item in client("cloudwatch").describe_alarms()["MetricAlarms"]],
 }

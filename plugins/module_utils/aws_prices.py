@@ -257,6 +257,7 @@ BY_USE: dict[str, dict[tuple[str, ...], str]] = {
 FREE = frozenset(
     {
         "budget",
+        "dynamodb-table",
         "ecr-repository",
         "ecs-cluster",
         "efs-access-point",

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 RECORDER = ROOT / "tests" / "recorder"
 ACCOUNT, REGION = "123456789012", "us-east-1"
+LOCKING = {"GetItem", "PutItem", "UpdateItem", "DeleteItem"}
 
 _SERVER = """
 from local import emulator_ecs, emulator_fixes
@@ -63,7 +64,15 @@ class Emulator:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """Every request of every playbook so far: service, operation, params, in botocore's words."""
+        """Every request of every playbook so far: service, operation, params, in botocore's words.
+
+        Without those of the lock, which come from a process beside the playbook, at any time.
+        """
+        return [request for request in self.all_requests if request["operation"] not in LOCKING]
+
+    @property
+    def all_requests(self) -> list[dict[str, Any]]:
+        """The same, with those of the lock."""
         if not self.record.exists():
             return []
         return [json.loads(line) for line in self.record.read_text(encoding="utf-8").splitlines()]

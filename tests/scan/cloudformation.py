@@ -44,6 +44,7 @@ MAKING = {
     "ecs:CreateService": "ECS::Service",
     "sns:CreateTopic": "SNS::Topic",
     "cloudwatch:PutMetricAlarm": "CloudWatch::Alarm",
+    "dynamodb:CreateTable": "DynamoDB::Table",
 }
 """What a call makes."""
 
