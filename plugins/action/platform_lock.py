@@ -54,4 +54,7 @@ def _user() -> str:
 
 def _playbook() -> str:
     """Return the playbooks of the command line: a worker has the arguments of the process it comes from."""
-    return " ".join(argument for argument in sys.argv[1:] if argument.endswith((".yml", ".yaml")) and "/hosts." not in argument)
+    found = [
+        word for word in sys.argv[1:] if word.endswith((".yml", ".yaml")) and "/hosts." not in word and word[0] != "@"
+    ]
+    return " ".join(found) or "a playbook"

@@ -25,8 +25,8 @@ DOCUMENTATION = """
     short_description: gives the lock back at the end of a playbook
     description:
       - Tells the process that M(platform_lock) has started that the playbook has ended, well or not, and waits for it.
-      - Where this callback is not loaded (AWX brings callbacks of its own), or the playbook is interrupted or killed, that
-        process notices by itself, a moment later.
+      - Where this callback is not loaded (AWX brings callbacks of its own), or the playbook is interrupted or killed,
+        that process notices by itself, a moment later.
 """
 
 SECONDS = 10.0

@@ -1,8 +1,8 @@
 """The lock of a platform: one item of a DynamoDB table, held by one run of a playbook at a time.
 
-Whoever holds it has a lease, which a process beside the playbook renews (lock_keeper.py); a lease that has run out may be
-taken. Every write names the state that it was decided on, as a condition that DynamoDB checks, so that of two who want
-the lock one gets it. Times are those of AWS, from the `Date` of its answers: clocks of controllers may differ.
+Whoever holds it has a lease, which a process beside the playbook renews (lock_keeper.py); a lease that has run out may
+be taken. Every write names the state that it was decided on, as a condition that DynamoDB checks, so that of two who
+want the lock one gets it. Times are those of AWS, from the `Date` of its answers: clocks of controllers may differ.
 docs/decisions/0006-lock.md says why it is DynamoDB.
 """
 
@@ -73,10 +73,10 @@ def utc(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time for people."""
     whole = max(0, round(seconds))
-    if whole < 120:  # noqa: PLR2004 - two minutes
+    if whole < 120:
         return f"{whole} s"
     minutes = whole // 60
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004 - two hours
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Lock:
@@ -218,9 +218,10 @@ def _refused(platform: str, seen: Holder, told: str, *, waited: float, lease: in
     other = f" platform_lock_take_over names the run {take_over!r}, which does not have it." if take_over else ""
     return (
         f"The platform {platform!r} is being changed by somebody else: {told}, as run {seen.run}. Waited "
-        f"{waited:.0f} s; nothing was changed.{other} Run this playbook again when that has ended, or wait longer for it: "
-        f"-e platform_lock_wait=3600 (seconds). A run whose machine has gone loses the lock by itself {lease} s after it "
-        "was last heard of. If you know that it must not go on, take the lock from it, which ends it where it still runs: "
+        f"{waited:.0f} s; nothing was changed.{other} Run this playbook again when that has ended, or wait longer for "
+        f"it: -e platform_lock_wait=3600 (seconds). A run whose machine has gone loses the lock by itself {lease} s "
+        "after it was last heard of. If you know that it must not go on, take the lock from it, which ends it where it "
+        "still runs: "
         f"-e platform_lock_take_over={seen.run}"
     )
 

@@ -1,8 +1,9 @@
 """The process beside a playbook that keeps its lock: renews the lease, and gives the lock back when the run has ended.
 
-Ansible has no step that is always the last: a run may fail, be interrupted or be killed. So the lock is kept by a process
-of its own, which watches the one that runs the playbook. When that has ended, however it did, it waits for modules that go
-on without it, and gives the lock back. When its own machine goes, nobody renews the lease, and it runs out.
+Ansible has no step that is always the last: a run may fail, be interrupted or be killed. So the lock is kept by a
+process of its own, which watches the one that runs the playbook. When that has ended, however it did, it waits for
+modules that go on without it, and gives the lock back. When its own machine goes, nobody renews the lease, and it runs
+out.
 """
 
 from __future__ import annotations
@@ -37,17 +38,20 @@ def start(make_lock: Callable[[], Lock], run: str, pid: int) -> int:
         os.waitpid(child, 0)
         with os.fdopen(told) as answer:
             return int(answer.read())
-    # A process of a process: nobody has to wait for it when it ends.
     try:
-        os.setsid()
-        if grandchild := os.fork():
-            os.write(tell, str(grandchild).encode())
-            os._exit(0)
-        _leave_everything()
-        Keeper(make_lock(), run, pid).keep()
+        _become_keeper(make_lock, run, pid, tell)
     finally:
         os._exit(0)
-    return 0
+
+
+def _become_keeper(make_lock: Callable[[], Lock], run: str, pid: int, tell: int) -> None:
+    """Be a process of a process: nobody has to wait for it when it ends."""
+    os.setsid()
+    if grandchild := os.fork():
+        os.write(tell, str(grandchild).encode())
+        return
+    _leave_everything()
+    Keeper(make_lock(), run, pid).keep()
 
 
 def _leave_everything() -> None:
@@ -139,8 +143,9 @@ class Keeper:
     def _interrupt(self) -> None:
         """End the run as Ctrl-C does, and say why where it writes its errors to."""
         text = (
-            f"\nThe lock of this platform was taken from this run ({self._run}): by somebody who said so, or because AWS "
-            f"heard nothing from it for {self._lock.lease} s. The run is interrupted. Run the playbook again to finish.\n"
+            f"\nThe lock of this platform was taken from this run ({self._run}): by somebody who said so, or because "
+            f"AWS heard nothing from it for {self._lock.lease} s. The run is interrupted. Run the playbook again to "
+            "finish.\n"
         )
         with suppress(OSError), PROC.joinpath(str(self._pid), "fd", "2").open("a", encoding="utf-8") as errors:
             errors.write(text)
@@ -186,6 +191,6 @@ def identity(pid: int, host: str) -> str:
         # The 22nd field of proc(5) is the time after the boot at which it began, in ticks.
         begun = PROC.joinpath(str(pid), "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
-        told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
+        told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
         begun = re.sub(r"\D", "", told.stdout)
     return f"{host}-{pid}-{begun}"

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def deploy(
-    endpoint: str, *arguments: str, cwd: Path = ROOT, playbook: str = "deploy_dags.yml"
+    endpoint: str, *arguments: str, cwd: Path = ROOT, playbook: str = "deploy_dags.yml", **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the playbook on the local inventory; a profile or region of the developer must not matter."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ANSIBLE_"))}
@@ -51,6 +51,7 @@ def deploy(
             "ANSIBLE_NOCOLOR": "1",
             "AWS_PROFILE": "of-the-developer",
             "AWS_REGION": "eu-nowhere-1",
+            **settings,
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -67,8 +68,20 @@ def succeed(endpoint: str, *arguments: str, **kwargs: Any) -> str:
     return done.stdout
 
 
-def fail(endpoint: str, *arguments: str) -> str:
-    done = deploy(endpoint, *arguments)
+STATS = {"ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+
+
+def stats(output: str) -> dict[str, Any]:
+    """Return what was handed on with set_stats: for the whole run, as AWX takes it, and not for a host."""
+    found = re.search(r"^\s*RUN: (\{.*\})$", output, re.MULTILINE)
+    assert found, output
+    assert not re.search(r"^\s*localhost: \{", output, re.MULTILINE)
+    handed: dict[str, Any] = json.loads(found[1])
+    return handed
+
+
+def fail(endpoint: str, *arguments: str, **kwargs: Any) -> str:
+    done = deploy(endpoint, *arguments, **kwargs)
     assert done.returncode != 0, done.stdout
     assert "Traceback (most recent call last)" not in done.stdout.split("dag_release")[0]
     return done.stdout
@@ -80,7 +93,7 @@ def tree_keys(s3: Any) -> list[str]:
 
 def test_default_tree_twice_and_with_stats(endpoint: str) -> None:
     s3 = create_bucket(endpoint)
-    first = succeed(endpoint)
+    first = succeed(endpoint, **STATS)
     assert "changed=1 " in first
     assert "locations main" in first
     assert "No task of webserver, daemon is running" in first, "and how to start them"
@@ -92,6 +105,15 @@ def test_default_tree_twice_and_with_stats(endpoint: str) -> None:
     release = json.loads(s3.get_object(Bucket=BUCKET, Key="releases/current")["Body"].read())["release"]
     assert release in first
     assert release in second
+    handed = stats(first)
+    assert handed.pop("dag_release_summary")
+    assert handed == {
+        "dag_release_id": release,
+        "dag_release_previous_id": None,
+        "dag_release_changed": True,
+        "dag_release_converged": False,  # nobody is there to serve it
+        "dag_release_tasks": [],
+    }
 
 
 def test_any_directory_check_mode_and_diff(endpoint: str, root: Path) -> None:
@@ -246,7 +268,11 @@ class Agent:
 def test_convergence_table(endpoint: str, root: Path) -> None:
     create_bucket(endpoint)
     with Agent(endpoint, {"status": "serving", "release": "RELEASE"}) as agent:
-        output = succeed(endpoint, "-e", json.dumps({"dags_path": str(root)}))
+        output = succeed(endpoint, "-e", json.dumps({"dags_path": str(root)}), **STATS)
+    handed = stats(output)
+    assert handed["dag_release_converged"] is True
+    (task,) = handed["dag_release_tasks"]
+    assert (task["task"], task["status"], task["release"]) == (agent.task, "serving", handed["dag_release_id"])
     lines = [line.split() for line in output.splitlines()]
     row = next(line for line in lines if line[:2] == ["webserver", agent.task])
     assert row[3] == "serving"
@@ -258,7 +284,8 @@ def test_rejected_release_shows_the_tasks_traceback(endpoint: str, root: Path) -
     create_bucket(endpoint)
     report = {"status": "rejected", "release": None, "rejected": "RELEASE", "error": "RuntimeError: says the canary"}
     with Agent(endpoint, report) as agent:
-        output = fail(endpoint, "-e", json.dumps({"dags_path": str(root)}))
+        output = fail(endpoint, "-e", json.dumps({"dags_path": str(root)}), **STATS)
+    assert stats(output)["dag_release_converged"] is False
     assert f"was refused by webserver task {agent.task}" in output
     assert "RuntimeError: says the canary" in output
 
@@ -305,8 +332,9 @@ def test_roll_back(endpoint: str, root: Path) -> None:
     assert f"Would release {first}" in shown
     assert "~ sales/__init__.py" in shown
     assert pointer(s3) == second
-    shown = succeed(endpoint, playbook="rollback_dags.yml")
+    shown = succeed(endpoint, playbook="rollback_dags.yml", **STATS)
     assert "changed=1" in shown
+    assert (stats(shown)["dag_release_id"], stats(shown)["dag_release_previous_id"]) == (first, second)
     assert pointer(s3) == first
     assert "changed=0" in succeed(endpoint, "-e", f"dag_release_rollback_to={first[:8]}", playbook="rollback_dags.yml")
     done = deploy(endpoint, "-e", "dag_release_rollback_to=00000000", playbook="rollback_dags.yml")
