@@ -93,7 +93,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Write and check the inventory beside its place, then move it there; return what is to be filled in."""
         parent = Path(tempfile.mkdtemp(prefix=".init-", dir=target.parent))
         try:
-            # Of the same name and at the same depth as later: settings refer to inventory_dir.
+            # Of the same name and at the same depth as later: settings may refer to inventory_dir.
             made = parent / target.name
             write(ROOT / "inventories" / "example", made, answers)
             problems = check_settings(self._settings(made, target))
@@ -109,7 +109,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _settings(self, made: Path, target: Path) -> dict[str, Any]:
         """Return the settings of the new inventory by themselves; what depends on a placeholder is left out."""
         loader = DataLoader()
-        variables: dict[str, Any] = {"inventory_dir": str(target)}
+        variables: dict[str, Any] = {"inventory_dir": str(target), "playbook_dir": str(ROOT / "playbooks")}
         for file in sorted((made / "group_vars" / "all").glob("*.yml")):
             variables |= loader.load_from_file(str(file), trusted_as_template=True) or {}
         templar = self._templar.copy_with_new_env(available_variables=variables)
