@@ -45,7 +45,7 @@ COLORS = {
 """By what a line of the summary is about. Ansible leaves colours away off a terminal and with NO_COLOR."""
 
 
-class CallbackModule(QuietCallback):
+class CallbackModule(QuietCallback):  # type: ignore[misc]
     """Keeps quiet about what goes well, and sums it up at the end."""
 
     CALLBACK_NAME = "platform_plan"

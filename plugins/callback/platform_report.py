@@ -30,7 +30,7 @@ DOCUMENTATION = """
 """
 
 
-class CallbackModule(QuietCallback):
+class CallbackModule(QuietCallback):  # type: ignore[misc]
     """Keeps quiet about what goes well."""
 
     CALLBACK_NAME = "platform_report"

@@ -37,7 +37,7 @@ _MORE_THAN_A_MESSAGE = frozenset({"rc", "stdout", "stderr", "module_stdout", "mo
 """What a failed task returns when its message alone does not tell why."""
 
 
-class CallbackModule(QuietCallback):
+class CallbackModule(QuietCallback):  # type: ignore[misc]
     """Keeps quiet about what goes well and changes nothing."""
 
     CALLBACK_NAME = "platform_short"

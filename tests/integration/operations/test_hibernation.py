@@ -176,7 +176,7 @@ def test_hibernation_stops_what_costs_and_says_what_still_does(platform: Platfor
     since = platform.cluster_tags()[HIBERNATION_TAG]
     assert f"The platform dagster-local hibernates since {since}; all data is kept." in result.stdout
     again = "AWS starts a stopped database again after seven days"
-    for text in ("load-balancer", "2.30", "18 alarm", "dashboard", again, "playbooks/wake.yml"):
+    for text in ("load-balancer", "2.30", "19 alarm", "dashboard", again, "playbooks/wake.yml"):
         assert text in result.stdout
     assert platform.play("hibernate")["changed"] == 0
     assert platform.cluster_tags()[HIBERNATION_TAG] == since

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from module_utils.aws_hibernation import HIBERNATION_TAG
+from module_utils.aws_ecs_cluster import HIBERNATION_TAG
 from module_utils.aws_plan import tag_dict
 from module_utils.aws_restore import OVER_TAG, SOURCE_TAG
 from module_utils.aws_service_pause import COUNT_TAG
