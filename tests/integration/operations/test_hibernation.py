@@ -74,7 +74,7 @@ class Platform:
         }
 
     def database(self) -> dict[str, Any]:
-        (instance,) = self.aws.client("rds").describe_db_instances()["DBInstances"]
+        (instance,) = self.aws.client("rds").describe_db_instances(DBInstanceIdentifier=NAME)["DBInstances"]
         return dict(instance)
 
 

@@ -84,14 +84,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killing]:
 
 
 def test_hibernate(platform: Killing) -> None:
-    steps = [("UpdateService", "daemon"), ("RegisterScalableTarget", ""), ("StopInstances", ""), ("StopDBInstance", "")]
+    steps = [("UpdateService", "daemon"), ("RegisterScalableTarget", ""), ("StopDBInstance", "")]
     platform.killed_and_finished(steps, "hibernate")
     assert platform.state() == ASLEEP
     assert platform.play("hibernate")["changed"] == 0
 
 
 def test_wake(platform: Killing) -> None:
-    steps = [("StartInstances", ""), ("StartDBInstance", ""), ("RegisterScalableTarget", ""), ("UpdateService", "")]
+    steps = [("StartInstances", ""), ("StartDBInstance", ""), ("UpdateService", "")]
     platform.killed_and_finished(steps, "wake")
     assert platform.state() == AWAKE
     assert HIBERNATION_TAG not in platform.cluster_tags()
@@ -100,7 +100,7 @@ def test_wake(platform: Killing) -> None:
 
 def test_deploy(platform: Killing) -> None:
     before = {service["deployments"][0]["id"] for service in platform.services()}
-    platform.killed_and_finished([("UpdateService", "webserver"), ("UpdateService", "daemon")], "deploy")
+    platform.killed_and_finished([("UpdateService", "")], "deploy")
     assert not before & {service["deployments"][0]["id"] for service in platform.services()}
     assert platform.state() == AWAKE
 
@@ -112,7 +112,7 @@ def test_restore(platform: Killing) -> None:
         ("UpdateService", "daemon"),
         ("ModifyDBInstance", "MasterUserPassword"),
         ("ModifyDBInstance", f"NewDBInstanceIdentifier={NAME}-before-"),
-        ("ModifyDBInstance", f"NewDBInstanceIdentifier={NAME}&"),
+        ("ModifyDBInstance", f"NewDBInstanceIdentifier={NAME}"),
         ("StopDBInstance", ""),
         ("UpdateService", ""),
     ]
