@@ -188,7 +188,8 @@ class Supervisor:
                 return False
 
     def _webserver_host(self) -> str:
-        return "127.0.0.1" if self._settings.bind_host == "0.0.0.0" else self._settings.bind_host  # noqa: S104
+        host = self._settings.bind_host
+        return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104, it is asked where it listens
 
     def _apply_locations(self, child: Child) -> None:
         """Make a running child see the new set of locations.

@@ -73,12 +73,12 @@ def main(arguments: list[str]) -> int:
     """Check the locations and print their verdicts."""
     root, timeout = Path(arguments[0]).resolve(), float(arguments[1])
     locations = [argument.split("=", 1) for argument in arguments[2:]]
-    from dagster._core.definitions.reconstruct import repository_def_from_target_def  # noqa: F401
-    from dagster._core.workspace import autodiscovery  # noqa: F401
+    from dagster._core.definitions.reconstruct import repository_def_from_target_def  # noqa: F401, for the forks
+    from dagster._core.workspace import autodiscovery  # noqa: F401, for the forks
 
     with contextlib.suppress(ImportError):
         # What loading would import in each fork: sqlalchemy and alembic, most of a check's time.
-        import dagster._utils.test.definitions  # noqa: F401
+        import dagster._utils.test.definitions  # noqa: F401, for the forks
 
     waiting = locations[::-1]
     running: list[Check] = []
