@@ -210,10 +210,11 @@ def readable(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         # The version of the log-in's client secret, which is a tag of its listener.
         value = re.sub(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "(version)", value)
         # Ids (vpc-0a…, eipalloc-…, AKIA…), and the random parts of ARNs.
+        # First, because a part of it may look like the end of another id.
+        value = re.sub(r"(certificate/)[0-9a-f-]{36}", number, value)
         value = re.sub(r"\b([a-z]+-)[0-9a-f]{8,17}\b", number, value)
         arns = r"(targetgroup/[\w-]+/|loadbalancer/app/[\w-]+/|listener/app/[\w-]+/|\bapp/[\w-]+/)[0-9a-f]+"
         value = re.sub(arns, number, value)
-        value = re.sub(r"(certificate/)[0-9a-f-]{36}", number, value)
         return re.sub(r"(secret:[\w/-]+-)[A-Za-z0-9]{6}\b", number, value)
 
     calls = [
