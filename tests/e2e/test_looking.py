@@ -116,14 +116,26 @@ def test_following_logs_ends_with_an_interrupt(platform: Platform) -> None:
     with start(platform, "logs", "-e", "logs_follow=true logs_since=3d logs_grep=supervisor_started") as process:
         assert process.stdout is not None
         assert process.stdout.readline()
-        # A terminal sends it to all processes of the foreground.
-        os.killpg(process.pid, signal.SIGINT)
         try:
-            _, errors = process.communicate(timeout=60)
+            _, errors = interrupted(process)
         finally:
             process.kill()  # if it has not ended
     assert "Traceback" not in errors
-    assert process.returncode == 99, "as make logs expects"
+    assert process.returncode in {99, -signal.SIGINT}, "which make logs takes for its end"
+
+
+def interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Press Ctrl-C, again if it seems to be ignored, and return what was written.
+
+    A terminal sends it to all processes of the foreground. ansible-core waits forever for a process that the first one
+    has ended in the middle of a message to it; the second one ends it.
+    """
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        return process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+        return process.communicate(timeout=30)
 
 
 def test_doctor(look: Look) -> None:
