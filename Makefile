@@ -85,6 +85,14 @@ rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<i
 dags-history: env-controller ## Who released what when, what it changed, which tasks serve it (dags_history.yml)
 	@$(ANSIBLE) dags_history.yml $(ARGS)
 
+.PHONY: build
+build: env-controller ## Build the image where its content is not built yet, for ARM64 and amd64 (playbooks/build.yml); needs Docker
+	@$(ANSIBLE) playbooks/build.yml $(ARGS)
+
+.PHONY: push
+push: env-controller ## Push it to ECR, look at the scan, write its digest into the inventory (playbooks/push.yml)
+	@$(ANSIBLE) playbooks/push.yml $(ARGS)
+
 .PHONY: deploy
 deploy: env-controller ## Replace all tasks by the newest image and settings, and wait (playbooks/deploy.yml)
 	@$(ANSIBLE) playbooks/deploy.yml $(ARGS)

@@ -10,7 +10,7 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).parents[3]
 INVENTORY = ROOT / "inventories" / "example" / "group_vars" / "all"
-FILES = ("names", "deployer", "hibernation", "dags", "operator", "backup", "budget")
+FILES = ("names", "deployer", "hibernation", "dags", "operator", "backup", "budget", "image")
 MINE = {"aws_account_id": "123456789012"}
 """What the example leaves to its user."""
 

@@ -28,6 +28,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "aws_alarms": ("cloudwatch", "sns"),
     "aws_autoscaling": ("application-autoscaling",),
     "aws_backup": ("rds",),
+    "image_push": ("ecr",),
     "aws_bucket": ("s3",),
     "aws_budget": ("budgets",),
     "aws_database": ("rds", "ec2"),
@@ -82,6 +83,11 @@ OTHERWISE = {
 """What looks like a call that needs a permission, and is none."""
 
 BESIDES = {
+    "ecr:BatchCheckLayerAvailability": "docker push",
+    "ecr:CompleteLayerUpload": "docker push",
+    "ecr:InitiateLayerUpload": "docker push",
+    "ecr:PutImage": "docker push, and the index of all platforms over the registry's own API",
+    "ecr:UploadLayerPart": "docker push",
     "cognito-idp:DescribeUserPoolClient": "the load balancer looks at the user pool in the caller's name",
     "ec2:CreateNetworkInterface": "EFS makes those of mount targets in the caller's name",
     "ec2:DeleteNetworkInterface": "EFS removes those of mount targets in the caller's name",
@@ -240,5 +246,6 @@ def test_the_playbook_reads_what_is_tested_here() -> None:
         "operator",
         "backup",
         "budget",
+        "image",
     ]
     assert plays[1]["vars"]["deployer_policy_limit"] == LIMIT
