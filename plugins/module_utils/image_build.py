@@ -152,7 +152,7 @@ class Docker:
         if host:
             self._environment["DOCKER_HOST"] = host
 
-    def run(self, *arguments: str, why: str) -> str:
+    def run(self, *arguments: str, why: str, advice: str = "") -> str:
         """Run a command and return what it prints.
 
         Raises:
@@ -174,7 +174,7 @@ class Docker:
             ) from error
         if ended.returncode:
             lines = "\n".join(ended.stdout.rstrip().split("\n")[-_SHOWN_LINES:])
-            raise ImageError(f"{why} failed (docker {arguments[0]}, exit code {ended.returncode}):\n{lines}")
+            raise ImageError(f"{why} failed (docker {arguments[0]}, exit code {ended.returncode}):\n{lines}{advice}")
         return ended.stdout
 
     def require_engine(self) -> None:
@@ -226,7 +226,12 @@ def build(
             arguments += ["--secret", f"id=ca,src={ca_bundle}"]
         if network:
             arguments += ["--network", network]
-        docker.run(*arguments, directory, why=f"Building {image.name(platform)}")
+        docker.run(
+            *arguments,
+            directory,
+            why=f"Building {image.name(platform)}",
+            advice="\nAnother base image, or a way through a proxy: docker/README.md.",
+        )
 
 
 def _in_path(program: str, search: str | None) -> Iterator[str]:
