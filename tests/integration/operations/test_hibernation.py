@@ -187,6 +187,11 @@ def test_what_hibernates_is_not_woken_by_half(platform: Platform) -> None:
     assert "The platform 'dagster-local' hibernates since 20" in said
     assert "playbooks/wake.yml" in said
     assert (platform.changing(), platform.state()) == (set(), ASLEEP)
+    for setting in ("hibernation_steady_seconds", "hibernation_webservers"):
+        said = platform.refused("wake", "-e", f"{setting}=soon")
+        assert f"argument '{setting}' is of type str" in said
+        # The lock is given back; nothing else was asked for.
+        assert (platform.changing() - {"PutItem", "UpdateItem", "DeleteItem"}, platform.state()) == (set(), ASLEEP)
 
 
 def test_what_aws_starts_again_is_stopped_again(platform: Platform) -> None:
