@@ -22,6 +22,10 @@ define LOGS
 {logs_service: $(call from_environment,SERVICE), logs_task: $(call from_environment,TASK), logs_run: $(call from_environment,RUN), logs_since: $(call from_environment,SINCE), logs_grep: $(call from_environment,GREP), logs_follow: $(call from_environment,FOLLOW)}
 endef
 export LOGS
+# What tasks of the local platform are: process (the default) or docker.
+ifneq ($(RUNTIME),)
+export DAGSTER_LOCAL_RUNTIME := $(RUNTIME)
+endif
 # Extra arguments may hold quotes; the environment hands them to the shell as they are.
 export ARGS
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold_start, growth, memory, overlap, playbook, polling, publish, report, visible
+from bench import cold_start, growth, image, memory, overlap, playbook, polling, publish, report, visible
 from bench.world import AWS, World, world
 from tests.integration.release.support import ROOT
 
@@ -23,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[World], report.Result]] = {
     "overlap": overlap.measure,
     "cold-start": cold_start.measure,
     "growth": growth.measure,
+    "image": image.measure,
 }
 """By name, in the order of the document."""
 

@@ -14,16 +14,20 @@ fail() {
 }
 
 main() {
-  local name=${1:-} architecture=${2:-} docker=${DOCKER:-docker} mirror=()
+  local name=${1:-} architecture=${2:-} docker=${DOCKER:-docker} mirror=() archive
   [ -n "$name" ] || fail "No name for the image was given, e.g. $0 dagster-stand-in-base"
   command -v mmdebstrap >/dev/null || fail "mmdebstrap is missing. As root: apt-get install mmdebstrap"
   if [ -z "$architecture" ]; then architecture=$(dpkg --print-architecture); fi
   [ -z "${MIRROR:-}" ] || mirror=("$MIRROR")
+  # A file, not a pipe: an image of half a system must not get the name.
+  directory=$(mktemp -d)
+  trap 'rm -rf "$directory"' EXIT
+  archive=$directory/base.tar
   mmdebstrap --quiet --variant=minbase --architectures="$architecture" --include="$PACKAGES" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='APT::Install-Recommends "false"' \
-    trixie - "${mirror[@]}" |
-    "$docker" import --platform "linux/$architecture" --change 'CMD ["/bin/bash"]' - "$name" >/dev/null
+    trixie "$archive" "${mirror[@]}" || fail "The packages of Debian could not be installed; the reason is above. No image was made."
+  "$docker" import --platform "linux/$architecture" --change 'CMD ["/bin/bash"]' "$archive" "$name" >/dev/null
   echo "$name is made: DAGSTER_IMAGE_BASE=$name make build"
 }
 

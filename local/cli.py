@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 from local import postgres, processes
+from local.runner import docker_runtime
 from local.services import EMULATOR, RUNNER, environment
 from local.settings import (
     AWS_PORT,
@@ -74,10 +75,14 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 def start_services(settings: Settings, steps: Steps, *, with_runner: bool) -> None:
     """Start PostgreSQL, the emulator and, if wanted, the task runner: whatever of them does not run yet."""
+    if with_runner and settings.runtime == "docker":
+        # First, so that what is missing is told before anything is stopped or started.
+        build = "playbooks/build.yml"
+        steps.run(f"Build the image ({build})", lambda: play(settings, build), prints=True)
     file = settings.state / "ports.json"
-    ports = {name: value for name, value in asdict(settings).items() if name.endswith("_port")}
-    if file.exists() and file.read_text(encoding="utf-8") != json.dumps(ports):
-        # Processes on other ports than those asked for now are of no use.
+    ports = {name: value for name, value in asdict(settings).items() if name != "state"}
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != ports:
+        # Processes on other ports than those asked for now, or another kind of tasks, are of no use.
         stop_all(settings, steps)
     if RUNNER.running(settings) is None:
         # Tasks of a runner that was killed would hold the UI's port.
@@ -206,6 +211,7 @@ def clean(settings: Settings, _arguments: argparse.Namespace) -> None:
     settings.require_own_state()
     with only_one(settings):
         stop_all(settings, Steps())
+        docker_runtime.remove_all(settings)
         postgres.remove(settings)
         remove_tree(settings.state)
     print(f"Removed {settings.state}. `make up` begins anew.")
@@ -220,7 +226,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_started(settings: Settings) -> Settings:
-    """Return the settings with the ports that the platform was started with, whatever the environment says now."""
+    """Return the settings that the platform was started with, whatever the environment says now."""
     file = settings.state / "ports.json"
     return replace(settings, **json.loads(file.read_text(encoding="utf-8"))) if file.exists() else settings
 

@@ -25,11 +25,6 @@ from local.cli import INTERRUPT_SECONDS, Steps, only_one, play, start_services, 
 from local.services import EMULATOR, RUNNER, environment
 from local.settings import REPOSITORY, LocalError, Settings
 from local.waiting import ticking
-
-# Where the Ansible module that publishes finds it, too.
-if (_PLUGINS := str(REPOSITORY / "plugins")) not in sys.path:
-    sys.path.append(_PLUGINS)
-
 from module_utils.dag_tree import TreeError, read_tree
 
 REST_MS = 300

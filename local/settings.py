@@ -19,6 +19,9 @@ STATE = "DAGSTER_LOCAL_STATE"
 AWS_PORT = "DAGSTER_LOCAL_AWS_PORT"
 UI_PORT = "DAGSTER_LOCAL_UI_PORT"
 POSTGRES_PORT = "DAGSTER_LOCAL_POSTGRES_PORT"
+RUNTIME = "DAGSTER_LOCAL_RUNTIME"
+RUNTIMES = ("process", "docker")
+"""What tasks are: processes of this machine, or containers of the image, with the limits of their task definition."""
 
 MARKER = ".dagster-local"
 """File that tells a state directory from any other."""
@@ -30,19 +33,20 @@ class LocalError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """State directory (absolute) and TCP ports on 127.0.0.1."""
+    """State directory (absolute), TCP ports on 127.0.0.1, and what tasks are (one of RUNTIMES)."""
 
     state: Path
     aws_port: int = 4566
     ui_port: int = 3000
     postgres_port: int = 54320
+    runtime: str = RUNTIMES[0]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the settings; an unset or empty variable means the default.
 
         Raises:
-            LocalError: a port is no number between 1 and 65535, or one port is asked for twice.
+            LocalError: a port is no number between 1 and 65535 or asked for twice, or there is no such runtime.
         """
         # A relative directory is relative to the checkout, so that it is the same one from every working directory.
         settings = cls(
@@ -50,7 +54,13 @@ class Settings:
             aws_port=_port(environ, AWS_PORT, cls.aws_port),
             ui_port=_port(environ, UI_PORT, cls.ui_port),
             postgres_port=_port(environ, POSTGRES_PORT, cls.postgres_port),
+            runtime=environ.get(RUNTIME) or cls.runtime,
         )
+        if settings.runtime not in RUNTIMES:
+            raise LocalError(
+                f"RUNTIME={settings.runtime} ({RUNTIME}) is nothing that tasks can run as. "
+                f"Choices: {', '.join(RUNTIMES)}, e.g. `make up RUNTIME=docker`."
+            )
         if len({settings.aws_port, settings.ui_port, settings.postgres_port}) < 3:
             raise LocalError(
                 f"{AWS_PORT}={settings.aws_port}, {UI_PORT}={settings.ui_port} and {POSTGRES_PORT}="
@@ -66,6 +76,7 @@ class Settings:
             AWS_PORT: str(self.aws_port),
             UI_PORT: str(self.ui_port),
             POSTGRES_PORT: str(self.postgres_port),
+            RUNTIME: self.runtime,
         }
 
     def create_state(self) -> None:

@@ -18,6 +18,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 LONGEST_FIRST = (
     "e2e",
+    "image",
     "integration/topologies",
     "integration/secrets",
     "integration/destroy",
@@ -41,11 +42,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps the tests of a file in one process, for what they share; those of e2e/ share one platform."""
+    """Keeps the tests of a file in one process, for what they share; those of e2e/, and of image/, share a platform."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "tests/e2e" if file.startswith("tests/e2e/") else file
+        return next((place for place in ("tests/e2e", "tests/image") if file.startswith(f"{place}/")), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:

@@ -4,7 +4,7 @@ emulator <── ecs.py ──> engine.py ──> scheduler.py (pure: what to st
                           │
                           ├── task.py       one task: prepare, start, health checks, stop, report
                           │     ├── definition.py, mapping.py, health.py   (pure)
-                          │     ├── runtime.py (protocol) <- processes.py
+                          │     ├── runtime.py (protocol) <- process_runtime.py, docker_runtime.py
                           │     └── metadata.py, secrets.py, logs.py
                           └── forwarder.py  127.0.0.1:<UI port> -> healthy tasks behind the load balancer
 """

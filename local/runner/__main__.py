@@ -13,10 +13,12 @@ from typing import IO
 
 from local.runner import logs
 from local.runner.cloud import Cloud, client, ignore_user_settings
+from local.runner.docker_runtime import DockerRuntime
 from local.runner.engine import Engine
 from local.runner.forwarder import Forwarder
 from local.runner.metadata import MetadataServer
 from local.runner.process_runtime import ProcessRuntime
+from local.runner.runtime import Runtime
 from local.runner.task import Agent
 from local.settings import LocalError, Settings
 
@@ -45,11 +47,16 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    runtime = ProcessRuntime(settings)
-    for task in runtime.stop_leftovers():
+    # Whatever an earlier runner has used.
+    runtimes: dict[str, Runtime] = {"process": ProcessRuntime(settings)}
+    if settings.runtime == "docker" or DockerRuntime.was_used(settings):
+        runtimes["docker"] = DockerRuntime(settings)
+    for task in [task for each in runtimes.values() for task in each.stop_leftovers()]:
         _LOG.info("task %s, left by a runner that was killed, is stopped", task)
+    runtime = runtimes[settings.runtime]
     if only_clean:
-        runtime.close()
+        for each in runtimes.values():
+            each.close()
         return 0
 
     forwarder = Forwarder(settings.ui_port)
@@ -67,7 +74,7 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
     forwarder.start()
     metadata.start()
     shipper.start()
-    _LOG.info("running the services of %s; web UI on %s", settings.aws_url, settings.ui_url)
+    _LOG.info("running the services of %s (%s); web UI on %s", settings.aws_url, settings.runtime, settings.ui_url)
     try:
         Engine(Cloud(client(settings, "ecs")), agent, forwarder, settings.state / "runner").run(ended)
     finally:

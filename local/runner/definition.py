@@ -10,6 +10,8 @@ from local.runner.health import HealthCheck
 
 _DEFAULT_STOP_TIMEOUT = 30.0
 """Seconds; "stopTimeout" in the ECS API reference."""
+_CPU_UNITS = 1024
+"""Of one vCPU."""
 
 
 class UnsupportedDefinitionError(ValueError):
@@ -24,6 +26,7 @@ class Volume:
     container_path: str
     file_system: str | None = None
     access_point: str | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,25 @@ class LogTarget:
 
     group: str
     prefix: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container may use and do. Only a container engine keeps it; a plain process has none of it."""
+
+    cpu: float | None = None
+    """vCPUs."""
+    memory: int | None = None
+    """MiB; there is no swap on Fargate."""
+    user: str = ""
+    read_only: bool = False
+    init: bool = False
+    drop: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    """PATH:OPTIONS each, as Docker takes them."""
+    ulimits: tuple[str, ...] = ()
+    """NAME=SOFT:HARD each, as Docker takes them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,8 @@ class Definition:
     image: str
     command: tuple[str, ...]
     """Entry point and command."""
+    entry_point: str
+    """First word of the entry point; "" for the image's."""
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
     """Variable -> `valueFrom`."""
@@ -55,6 +79,7 @@ class Definition:
     stop_timeout: float
     logs: LogTarget | None
     task_role: str | None
+    limits: Limits = Limits()
 
 
 def parse_definition(document: Mapping[str, Any]) -> Definition:
@@ -88,6 +113,7 @@ def parse_definition(document: Mapping[str, Any]) -> Definition:
         container=container["name"],
         image=container.get("image", ""),
         command=command,
+        entry_point=next(iter(container.get("entryPoint", ())), ""),
         environment={each["name"]: each["value"] for each in container.get("environment", ())},
         secrets={each["name"]: each["valueFrom"] for each in container.get("secrets", ())},
         ports=tuple(each["containerPort"] for each in container.get("portMappings", ())),
@@ -97,6 +123,7 @@ def parse_definition(document: Mapping[str, Any]) -> Definition:
         stop_timeout=float(container.get("stopTimeout") or _DEFAULT_STOP_TIMEOUT),
         logs=_log_target(container),
         task_role=document.get("taskRoleArn"),
+        limits=_limits(document, container),
     )
 
 
@@ -111,9 +138,37 @@ def _volumes(document: Mapping[str, Any], container: Mapping[str, Any]) -> tuple
                 mount["containerPath"].rstrip("/"),
                 configuration.get("fileSystemId"),
                 (configuration.get("authorizationConfig") or {}).get("accessPointId"),
+                read_only=bool(mount.get("readOnly")),
             )
         )
     return tuple(volumes)
+
+
+def _limits(document: Mapping[str, Any], container: Mapping[str, Any]) -> Limits:
+    """Return the limits: the container's own where it has some, otherwise those of the task.
+
+    Sources: "Task size" and "ContainerDefinition" in the ECS API reference. On Fargate the task has both.
+    """
+    cpu = container.get("cpu") or document.get("cpu")
+    memory = container.get("memory") or document.get("memory")
+    linux = container.get("linuxParameters") or {}
+    capabilities = linux.get("capabilities") or {}
+    return Limits(
+        cpu=int(cpu) / _CPU_UNITS if cpu else None,
+        memory=int(memory) if memory else None,
+        user=container.get("user") or "",
+        read_only=bool(container.get("readonlyRootFilesystem")),
+        init=bool(linux.get("initProcessEnabled")),
+        drop=tuple(capabilities.get("drop") or ()),
+        add=tuple(capabilities.get("add") or ()),
+        tmpfs=tuple(
+            ":".join([each["containerPath"], ",".join([f"size={each['size']}m", *each.get("mountOptions", ())])])
+            for each in linux.get("tmpfs") or ()
+        ),
+        ulimits=tuple(
+            f"{each['name']}={each['softLimit']}:{each['hardLimit']}" for each in container.get("ulimits") or ()
+        ),
+    )
 
 
 def _log_target(container: Mapping[str, Any]) -> LogTarget | None:

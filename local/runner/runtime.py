@@ -1,4 +1,4 @@
-"""The seam between tasks and what executes their containers: processes here, Docker some day."""
+"""The seam between tasks and what executes their containers: processes of this machine, or Docker."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform as machine
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ DOCKERFILE = "docker/Dockerfile"
 RENDERED = "build/image"
 """Where the Dockerfile expects the files that the role image renders, below the context."""
 PLATFORMS = ("linux/amd64", "linux/arm64")
+_MACHINES = {"x86_64": "linux/amd64", "AMD64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
 _LAST_WITHOUT_BUILDX = 22
 """Docker's major version up to which the client itself speaks to BuildKit; release notes of Docker Engine 23.0."""
 _SHOWN_LINES = 25
@@ -39,6 +41,11 @@ class Image:
     def name(self, platform: str) -> str:
         """Return the name of the image of one platform; the index of all platforms has the tag alone."""
         return f"{self.repository}:{self.tag}-{architecture(platform)}"
+
+
+def machine_platform() -> str:
+    """Return the platform of this machine's processor, "" if Fargate has no such processor."""
+    return _MACHINES.get(machine.machine(), "")
 
 
 def architecture(platform: str) -> str:
@@ -206,8 +213,9 @@ def build(
     *,
     ca_bundle: str = "",
     network: str = "",
+    cache: bool = True,
 ) -> None:
-    """Build the image of one platform, from nothing but these files.
+    """Build the image of one platform, from nothing but these files; without ``cache`` as on another machine.
 
     Raises:
         ImageError: the build failed.
@@ -226,6 +234,8 @@ def build(
             arguments += ["--secret", f"id=ca,src={ca_bundle}"]
         if network:
             arguments += ["--network", network]
+        if not cache:
+            arguments.append("--no-cache")
         docker.run(
             *arguments,
             directory,

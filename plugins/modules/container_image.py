@@ -91,7 +91,6 @@ docker:
   type: str
 """
 
-import platform as machine
 import subprocess
 from pathlib import Path
 
@@ -105,10 +104,9 @@ from ansible.module_utils.image_build import (
     content_hash,
     find_docker,
     inputs,
+    machine_platform,
     tag_of,
 )
-
-_MACHINES = {"x86_64": "linux/amd64", "AMD64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
 
 
 def revision_of(context: Path) -> str:
@@ -158,7 +156,7 @@ def main() -> None:
         if not module.check_mode:
             for platform in missing:
                 build(docker, image, platform, files, ca_bundle=wanted["ca_bundle"], network=wanted["network"])
-        here = _MACHINES.get(machine.machine(), "")
+        here = machine_platform()
         if wanted["also_tag"] and here in wanted["platforms"]:
             source, name = image.name(here), f"{image.repository}:{wanted['also_tag']}"
             if here in missing or docker.identity(source) != docker.identity(name):

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -49,15 +51,19 @@ class Platform:
     """The DAG tree that ``deploy`` publishes; starts as a copy of the repository's ``dags/``."""
     enforce_iam: bool = True
     """Whether the emulator enforces IAM from its first request on: tasks have their role and nothing else."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Further variables of the process environment."""
     outputs: list[str] = field(default_factory=list)
 
     @classmethod
-    def create(cls, base: Path, *, enforce_iam: bool = True) -> Platform:
+    def create(
+        cls, base: Path, *, enforce_iam: bool = True, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> Platform:
         """Choose free ports and lay out a copy of the example DAGs below ``base``."""
         aws, ui, postgres = free_ports(3)
         tree = base / "dags"
         shutil.copytree(REPOSITORY / "dags", tree, ignore=shutil.ignore_patterns("__pycache__"))
-        return cls(base / "state", aws, ui, postgres, tree, enforce_iam)
+        return cls(base / "state", aws, ui, postgres, tree, enforce_iam, dict(settings))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,7 +77,7 @@ class Platform:
         }
         if self.enforce_iam:
             ours["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
-        return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | ours
+        return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | ours | self.settings
 
     @property
     def ui(self) -> DagsterClient:

@@ -88,3 +88,12 @@ def test_state_is_saved_after_changes_and_not_after_reads(tmp_path: Path, monkey
     saved.clear()
     saver.close()
     assert saved.is_set(), "and at the end in any case"
+
+
+def test_a_runtime_that_is_none_is_refused() -> None:
+    assert Settings.from_environment({"DAGSTER_LOCAL_RUNTIME": "docker"}).runtime == "docker"
+    assert Settings.from_environment({"DAGSTER_LOCAL_RUNTIME": ""}).runtime == "process"
+    with pytest.raises(
+        LocalError, match=r"RUNTIME=podman .* Choices: process, docker, e\.g\. `make up RUNTIME=docker`"
+    ):
+        Settings.from_environment({"DAGSTER_LOCAL_RUNTIME": "podman"})

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from local.runner.definition import LogTarget, UnsupportedDefinitionError, Volume, parse_definition
+from local.runner.definition import Limits, LogTarget, UnsupportedDefinitionError, Volume, parse_definition
+from local.runner.docker_runtime import limit_options
 from local.runner.logs import batch
 from local.runner.runtime import StartError
 from local.runner.secret_values import ParameterReference, SecretReference, parse_reference, resolve
@@ -54,6 +55,48 @@ def test_definition() -> None:
     assert definition.volumes == (Volume("storage", "/mnt/dagster", "fs-1", "fsap-1"), Volume("tmp", "/tmp"))
     assert definition.logs == LogTarget("/ecs/web", "p")
     assert (definition.stop_timeout, definition.task_role) == (7, "arn:role")
+
+
+def test_what_a_container_may_use_and_do() -> None:
+    asked = document(
+        user="10001:10001",
+        readonlyRootFilesystem=True,
+        stopTimeout=40,
+        workingDirectory="/srv",
+        mountPoints=[{"sourceVolume": "tmp", "containerPath": "/data", "readOnly": True}],
+        linuxParameters={
+            "initProcessEnabled": True,
+            "capabilities": {"drop": ["ALL"], "add": ["SYS_PTRACE"]},
+            "tmpfs": [{"containerPath": "/scratch", "size": 64, "mountOptions": ["noexec"]}],
+        },
+        ulimits=[{"name": "nofile", "softLimit": 1024, "hardLimit": 4096}],
+    )
+    definition = parse_definition({**asked, "cpu": "256", "memory": "512"})
+    assert definition.limits == Limits(
+        cpu=0.25,
+        memory=512,
+        user="10001:10001",
+        read_only=True,
+        init=True,
+        drop=("ALL",),
+        add=("SYS_PTRACE",),
+        tmpfs=("/scratch:size=64m,noexec",),
+        ulimits=("nofile=1024:4096",),
+    )
+    assert definition.volumes[0].read_only
+    assert " ".join(limit_options(definition)) == (
+        "--security-opt no-new-privileges --stop-timeout 40 --cpus 0.25 --memory 512m --memory-swap 512m "
+        "--user 10001:10001 --read-only --init --workdir /srv --entrypoint /opt/dagster/x "
+        "--cap-drop ALL --cap-add SYS_PTRACE --tmpfs /scratch:size=64m,noexec --ulimit nofile=1024:4096"
+    )
+
+
+def test_a_container_has_its_own_limits_within_those_of_the_task() -> None:
+    definition = parse_definition({**document(cpu=512, memory=1024), "cpu": "1024", "memory": "2048"})
+    assert (definition.limits.cpu, definition.limits.memory) == (0.5, 1024)
+    assert limit_options(parse_definition(document())) == [
+        *("--security-opt", "no-new-privileges", "--stop-timeout", "30", "--entrypoint", "/opt/dagster/x")
+    ]
 
 
 def test_defaults() -> None:
