@@ -31,7 +31,7 @@ export ARGS
 
 ##@ Everything on this machine
 .PHONY: up
-up: ## Start Dagster: environment, emulator, PostgreSQL, infrastructure, example DAGs; prints the URL
+up: ## Start Dagster: environment, emulator, PostgreSQL, infrastructure, example DAGs; prints the URL; RUNTIME=docker: in containers
 	@local/bootstrap.sh controller local container
 	@$(LOCAL) up
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import platform as machine
+import shutil
+import subprocess
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
-from tests.e2e.platform_under_test import Platform
+from tests.e2e.dagster_client import wait_for
+from tests.e2e.platform_under_test import Platform, free_ports, port_answers
 from tests.image.engine import Engine, UnavailableError
 
 
@@ -44,3 +48,27 @@ def platform(engine: Engine, settings: dict[str, str], tmp_path_factory: pytest.
         under_test.make("clean")
         assert engine.run("ps", "--all", "--quiet", "--filter", mine) == ""
         assert engine.run("volume", "ls", "--quiet", "--filter", mine) == ""
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an empty registry on the loopback interface."""
+    program = shutil.which("docker-registry") or shutil.which("registry")
+    if not program:
+        pytest.skip("there is no registry to push to. Debian: apt-get install docker-registry")
+    base, (port,) = tmp_path_factory.mktemp("registry"), free_ports(1)
+    settings = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(base / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    (base / "config.yml").write_text(yaml.safe_dump(settings))
+    with (
+        (base / "log").open("w") as log,
+        subprocess.Popen([program, "serve", base / "config.yml"], stdout=log, stderr=log) as process,
+    ):
+        try:
+            wait_for("the registry", lambda: port_answers(port))
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()

@@ -70,21 +70,28 @@ class Engine:
             return ""
         if not self.ask("pull", "--quiet", official, seconds=300).returncode:
             return ""
-        if self.ask("image", "inspect", BASE).returncode:
-            made = subprocess.run(
-                [ROOT / "docker/stand_in_base.sh", BASE],
-                env={"DOCKER": self.program, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
-            )
-            if made.returncode:
-                raise UnavailableError(
-                    f"neither {official.partition('@')[0]} nor a stand-in can be had: {made.stderr.strip()}"
-                )
+        self.stand_in(BASE)
         return BASE
+
+    def stand_in(self, name: str, architecture: str = "", seconds: float = 600) -> None:
+        """Make a base image of this name of Debian packages, unless there is one.
+
+        Raises:
+            UnavailableError: the packages cannot be had.
+        """
+        if not self.ask("image", "inspect", name).returncode:
+            return
+        made = subprocess.run(
+            [ROOT / "docker/stand_in_base.sh", name, architecture],
+            env={"DOCKER": self.program, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if made.returncode:
+            raise UnavailableError(f"no base image can be had, neither from a registry nor: {made.stderr.strip()}")
 
 
 @dataclass(frozen=True)
