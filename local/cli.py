@@ -211,9 +211,11 @@ def clean(settings: Settings, _arguments: argparse.Namespace) -> None:
     settings.require_own_state()
     with only_one(settings):
         stop_all(settings, Steps())
-        docker_runtime.remove_all(settings)
+        left = docker_runtime.remove_all(settings)
         postgres.remove(settings)
         remove_tree(settings.state)
+    if left:
+        print(left)
     print(f"Removed {settings.state}. `make up` begins anew.")
 
 

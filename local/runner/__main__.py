@@ -47,10 +47,15 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    # Whatever an earlier runner has used.
     runtimes: dict[str, Runtime] = {"process": ProcessRuntime(settings)}
-    if settings.runtime == "docker" or DockerRuntime.was_used(settings):
+    if settings.runtime == "docker":
         runtimes["docker"] = DockerRuntime(settings)
+    elif DockerRuntime.was_used(settings):
+        # An earlier runner may have left containers; without an engine there are none.
+        try:
+            runtimes["docker"] = DockerRuntime(settings)
+        except LocalError as error:
+            _LOG.warning("containers of an earlier runner are not looked for: %s", error)
     for task in [task for each in runtimes.values() for task in each.stop_leftovers()]:
         _LOG.info("task %s, left by a runner that was killed, is stopped", task)
     runtime = runtimes[settings.runtime]

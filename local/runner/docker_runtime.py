@@ -266,10 +266,15 @@ def limit_options(definition: Definition) -> list[str]:
     return options
 
 
-def remove_all(settings: Settings) -> None:
-    """Remove the file systems that containers of this state have left, if there are any."""
+def remove_all(settings: Settings) -> str:
+    """Remove the file systems that containers of this state have left; return what stays and why, "" for nothing."""
     if DockerRuntime.was_used(settings):
-        DockerRuntime(settings).remove_file_systems()
+        try:
+            DockerRuntime(settings).remove_file_systems()
+        except LocalError as error:
+            mine = f"docker volume ls --quiet --filter label={_STATE}={settings.state}"
+            return f"Volumes of the Docker engine may be left: {error} `docker volume rm $({mine})` removes them."
+    return ""
 
 
 def _marker(settings: Settings) -> Path:
