@@ -10,6 +10,7 @@ RELEASE ?=
 NAME ?=
 BACKUP ?=
 TIME ?=
+VERSION ?=
 FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
@@ -158,12 +159,12 @@ infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.ym
 ##@ Development
 .PHONY: test
 test: ## Run all: linters, type checker, policy scanner, unit, integration and end-to-end tests, Molecule
-	@local/bootstrap.sh controller local container test scan bench
+	@local/bootstrap.sh controller local container test scan bench supply
 	@local/test.sh all
 
 .PHONY: lint
 lint: ## Run the linters and the type checker
-	@local/bootstrap.sh container test
+	@local/bootstrap.sh container test supply
 	@local/test.sh lint
 
 .PHONY: scan
@@ -190,6 +191,26 @@ bench: ## Measure, and write docs/benchmarks.md (25 minutes); QUICK=1: a short v
 .PHONY: refresh-prices
 refresh-prices: env-controller ## Bring the list prices up to date from AWS (playbooks/refresh_prices.yml); needs ENV of an account
 	@$(ANSIBLE) playbooks/refresh_prices.yml $(ARGS)
+
+.PHONY: sbom
+sbom: ## Write the image's software bill of materials, build/sbom.json (CycloneDX)
+	@local/bootstrap.sh container supply
+	@.venv/supply/bin/python -m local.supply sbom
+
+.PHONY: licenses
+licenses: ## List the licences of what the image holds; fails if docker/licenses.toml does not accept one
+	@local/bootstrap.sh container supply
+	@.venv/supply/bin/python -m local.supply licenses
+
+.PHONY: audit
+audit: ## Look up known vulnerabilities of the locked packages (pip-audit); exit code 3: they could not be looked up
+	@local/bootstrap.sh supply
+	@.venv/supply/bin/python -m local.supply audit $(ARGS)
+
+.PHONY: upgrade-dagster
+upgrade-dagster: ## Lock Dagster VERSION=1.13.28 and run the tests of what is relied on in Dagster (docs/upgrade-dagster.md)
+	@local/bootstrap.sh controller local container test
+	@.venv/test/bin/python -m local.upgrade_dagster "$(VERSION)"
 
 .PHONY: lock
 lock: ## Lock all dependencies anew, newest versions that fit

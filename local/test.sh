@@ -44,6 +44,7 @@ lint() {
   stage "yamllint" yamllint .
   stage "ansible-lint" ansible-lint
   stage "shellcheck" shellcheck "${scripts[@]}"
+  stage "hadolint" .venv/supply/bin/hadolint docker/Dockerfile
 }
 
 # What checkov finds in the requests of each topology, the Dockerfile and all files; tests/scan/exceptions.yml.

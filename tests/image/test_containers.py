@@ -99,6 +99,21 @@ def test_nothing_can_be_written_but_what_is_declared(containers: dict[str, Conta
     assert identity == "10001 10001 10001"
 
 
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_what_loses_its_parent_is_reaped(containers: dict[str, Container], service: str) -> None:
+    """A process whose parent has ended belongs to process 1, which must fetch its exit code."""
+    code = (
+        "import os, pathlib, time\n"
+        "if not (child := os.fork()):\n"
+        "    if not (orphan := os.fork()):\n        time.sleep(0.5); os._exit(0)\n"
+        "    print(orphan, flush=True); os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+    )
+    orphan = int(containers[service].python(code))
+    there = f"import os; print(os.path.exists('/proc/{orphan}'))"
+    wait_for("the orphan to be gone", lambda: containers[service].python(there) == "False\n")
+
+
 def test_no_password_is_in_a_command_line_or_in_the_image(engine: Engine, containers: dict[str, Container]) -> None:
     password = containers["webserver"].variables["DAGSTER_POSTGRES_PASSWORD"]
     lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
