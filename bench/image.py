@@ -86,9 +86,11 @@ def _image(result: Result, engine: Engine, base: str, platform: Platform, *, qui
         began = time.monotonic()
         build(docker, image, machine_platform(), files, ca_bundle=ca, network="host", cache=kind != "cold")
         times[kind] = time.monotonic() - began
-    size = int(engine.run("image", "inspect", "--format", "{{.Size}}", name)) / _MEGABYTE
-    layers = engine.run("image", "history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", name)
-    ours = sum(int(line.split()[0]) for line in layers.splitlines() if _is_ours(line)) / _MEGABYTE
+    size, below = (
+        int(engine.run("image", "inspect", "--format", "{{.Size}}", each)) / _MEGABYTE
+        for each in (name, base or engine.official())
+    )
+    ours = size - below
     packages = json.loads(engine.run("run", "--rm", "--entrypoint", "python", name, "-c", _SIZES_OF_PACKAGES))
     engine.run("image", "rm", name)
     table = Table(["the image", ""])
@@ -107,11 +109,6 @@ def _image(result: Result, engine: Engine, base: str, platform: Platform, *, qui
         f"The base image is {which}. Packages are counted with their byte code, which is about half of it."
     )
     return ours
-
-
-def _is_ours(layer: str) -> bool:
-    """Return whether a line of `docker history` is of the Dockerfile's last stage."""
-    return " COPY " in f" {layer.split(' ', 1)[1]} " or "/opt/" in layer
 
 
 def _containers(result: Result, engine: Engine, platform: Platform, *, quick: bool) -> None:

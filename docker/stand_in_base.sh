@@ -31,7 +31,7 @@ main() {
   # `docker import` would do, but Docker 20.10 gives what it imports the architecture of this machine.
   layer=$(sha256sum "$directory/layer.tar" | cut -d ' ' -f 1)
   printf '{"architecture": "%s", "os": "linux", "config": {"Cmd": ["/bin/bash"]},
-    "rootfs": {"type": "layers", "diff_ids": ["sha256:%s"]}}\n' "$architecture" "$layer" >"$directory/config.json"
+    "history": [{"created_by": "mmdebstrap"}], "rootfs": {"type": "layers", "diff_ids": ["sha256:%s"]}}\n' "$architecture" "$layer" >"$directory/config.json"
   printf '[{"Config": "config.json", "RepoTags": ["%s"], "Layers": ["layer.tar"]}]\n' "$name" >"$directory/manifest.json"
   tar -C "$directory" -cf - manifest.json config.json layer.tar | "$docker" load --quiet >/dev/null
   echo "$name is made: DAGSTER_IMAGE_BASE=$name make build"

@@ -76,7 +76,8 @@ OPTIONAL = (
     *("budget_monthly_usd", "budget_email", "budget_sns_topic_arn", "cost_limit_usd"),
 )
 
-# Proportional set sizes in MiB, measured with Dagster 1.13.27 (docs/architecture.md).
+# Proportional set sizes in MiB, measured with Dagster 1.13.27 (docs/benchmarks.md).
+SUPERVISOR_MEMORY = 24
 WEBSERVER_MEMORY = 130
 DAEMON_MEMORY = 104
 LOCATION_MEMORY = 104
@@ -105,7 +106,7 @@ def required_memory(locations: int) -> int:
     swap = 2 * LOCATION_MEMORY * locations
     webserver = WEBSERVER_MEMORY + swap
     daemon = DAEMON_MEMORY + max(swap, LOCATION_MEMORY * locations + RUN_MEMORY)
-    return max(webserver, daemon)
+    return SUPERVISOR_MEMORY + max(webserver, daemon)
 
 
 def check_settings(settings: Mapping[str, Any], locations: int = 0) -> list[Problem]:

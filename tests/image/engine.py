@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -60,12 +61,16 @@ class Engine:
         assert done.returncode == 0, f"docker {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
         return done.stdout
 
+    @staticmethod
+    def official() -> str:
+        """Return the Dockerfile's own base image."""
+        found = re.search(r"(?m)^ARG BASE_IMAGE=(\S+)$", (ROOT / "docker/Dockerfile").read_text(encoding="utf-8"))
+        assert found
+        return found[1]
+
     def base(self) -> str:
         """Return a base image: "" for the Dockerfile's own where its registry can be reached, or else a stand-in."""
-        (line,) = [
-            line for line in (ROOT / "docker/Dockerfile").read_text().splitlines() if line.startswith("ARG BASE_IMAGE=")
-        ]
-        official = line.partition("=")[2]
+        official = self.official()
         if not self.ask("image", "inspect", official).returncode:
             return ""
         if not self.ask("pull", "--quiet", official, seconds=300).returncode:
