@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ class Settings:
     aws_port: int = 4566
     ui_port: int = 3000
     postgres_port: int = 54320
-    runtime: str = RUNTIMES[0]
+    runtime: str = field(default=RUNTIMES[0], kw_only=True)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -54,7 +54,7 @@ class Settings:
             aws_port=_port(environ, AWS_PORT, cls.aws_port),
             ui_port=_port(environ, UI_PORT, cls.ui_port),
             postgres_port=_port(environ, POSTGRES_PORT, cls.postgres_port),
-            runtime=environ.get(RUNTIME) or cls.runtime,
+            runtime=environ.get(RUNTIME) or RUNTIMES[0],
         )
         if settings.runtime not in RUNTIMES:
             raise LocalError(
