@@ -11,6 +11,7 @@ NAME ?=
 BACKUP ?=
 TIME ?=
 VERSION ?=
+DIR ?=
 FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
@@ -76,6 +77,10 @@ open: env-controller ## Print the address of the web UI and how to reach it, and
 create-dag: env-controller ## Make a code location below dags_path, with a test: NAME=sales (playbooks/create_dag.yml)
 	@local/bootstrap.sh container # its packages run the test
 	@$(ANSIBLE) playbooks/create_dag.yml -e "create_dag_name=$(NAME)" $(ARGS)
+
+.PHONY: check-dags
+check-dags: ## Check that every code location loads, without AWS: DIR=dags; also for pre-commit (local/check_dags.sh)
+	@local/check_dags.sh "$(or $(DIR),dags)"
 
 .PHONY: deploy-dags
 deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
@@ -152,6 +157,11 @@ rotate-credentials: env-controller ## New database password and S3 keys, without
 deployer-policy: env-controller ## Print the IAM policies for whoever deploys (playbooks/deployer_policy.yml)
 	@$(ANSIBLE) playbooks/deployer_policy.yml $(ARGS)
 
+.PHONY: awx
+awx: env-controller ## Put awx/ into AWX: templates, surveys, workflow; CONTROLLER_HOST, CONTROLLER_OAUTH_TOKEN (playbooks/awx.yml)
+	@local/bootstrap.sh awx
+	@ANSIBLE_STDOUT_CALLBACK=default .venv/awx/bin/ansible-playbook -i $(INVENTORY) playbooks/awx.yml $(ARGS)
+
 .PHONY: infra-destroy
 infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.yml)
 	@$(ANSIBLE) playbooks/destroy.yml $(ARGS)
@@ -159,7 +169,7 @@ infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.ym
 ##@ Development
 .PHONY: test
 test: ## Run all: linters, type checker, policy scanner, unit, integration and end-to-end tests, Molecule
-	@local/bootstrap.sh controller local container test scan bench supply
+	@local/bootstrap.sh controller local container test scan bench supply awx
 	@local/test.sh all
 
 .PHONY: lint

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environments below .venv/ that are named as arguments: controller, local, container, test, bench, scan, supply.
+# Make the virtual environments below .venv/ that are named as arguments: controller, local, container, test, bench, scan, supply, awx.
 #
 # Needs a Python >= 3.12 (PYTHON=/path/to/python3 chooses one) and the package index, nothing else. Installs exactly what
 # the locks say, hashes checked, and only when a lock has changed. Nothing is installed outside of the checkout.
@@ -20,9 +20,9 @@ fail() {
 lock_of() {
   case $1 in
     controller) echo requirements.txt ;;
-    local | test | bench | scan | supply) echo "requirements/$1.txt" ;;
+    local | test | bench | scan | supply | awx) echo "requirements/$1.txt" ;;
     container) echo docker/requirements.txt ;;
-    *) fail "'$1' is no environment. Choices: controller local container test bench scan supply, e.g. local/bootstrap.sh controller local" ;;
+    *) fail "'$1' is no environment. Choices: controller local container test bench scan supply awx, e.g. local/bootstrap.sh controller local" ;;
   esac
 }
 
@@ -139,7 +139,7 @@ install_runtime() {
 
 main() {
   local name
-  [ $# -gt 0 ] || fail "Name at least one environment: controller local container test bench scan supply, e.g. local/bootstrap.sh controller"
+  [ $# -gt 0 ] || fail "Name at least one environment: controller local container test bench scan supply awx, e.g. local/bootstrap.sh controller"
   for name in "$@"; do lock_of "$name" >/dev/null; done
   # Here, because a failure in a substitution below would not end the script.
   [ -z "${PYTHON:-}" ] || pythons 12 >/dev/null

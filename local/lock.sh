@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Any environment brings uv along.
 local/bootstrap.sh controller
 
-for set in requirements docker/requirements requirements/uv requirements/local requirements/test requirements/bench requirements/scan requirements/supply; do
+for set in requirements docker/requirements requirements/{uv,local,test,bench,scan,supply,awx,execution}; do
   echo "Locking $set.in"
   # Neither index nor paths of this machine get into the file.
   .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.12 --generate-hashes \

@@ -26,7 +26,7 @@ class QuietCallback(Default):  # type: ignore[misc]
         """Read the options; with -v they are as the user has set them."""
         super().set_options(task_keys, var_options, direct)
         if self._quiet:
-            for option in ("display_ok_hosts", "display_skipped_hosts", "display_included_hosts"):
+            for option in ("display_ok_hosts", "display_skipped_hosts"):
                 self.set_option(option, False)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -46,6 +46,11 @@ class QuietCallback(Default):  # type: ignore[misc]
         """Leave it to the task as a whole."""
         if not self._quiet:
             super().v2_runner_item_on_ok(result)
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        """Say nothing of included files; the option display_included_hosts is new in ansible-core 2.21."""
+        if not self._quiet:
+            super().v2_playbook_on_include(included_file)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Leave the recap away."""

@@ -247,5 +247,6 @@ def test_the_playbook_reads_what_is_tested_here() -> None:
         "backup",
         "budget",
         "image",
+        "trust",
     ]
     assert plays[1]["vars"]["deployer_policy_limit"] == LIMIT
