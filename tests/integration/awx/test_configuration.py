@@ -29,7 +29,7 @@ SETTINGS = {
 }
 SECRET, VAULT, GIT = "the secret access key", "the vault password", "the git token"
 SECRETS = {
-    "AWX_AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWX_AWS_ACCESS_KEY_ID": "the-key-of-awx",
     "AWX_AWS_SECRET_ACCESS_KEY": SECRET,
     "AWX_AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/deployers",
     "AWX_AWS_EXTERNAL_ID": "awx",
