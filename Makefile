@@ -213,7 +213,7 @@ licenses: ## List the licences of what the image holds; fails if docker/licenses
 	@.venv/supply/bin/python -m local.supply licenses
 
 .PHONY: audit
-audit: ## Look up known vulnerabilities of the locked packages (pip-audit); exit code 3: they could not be looked up
+audit: ## Look up known vulnerabilities of the locked packages (pip-audit); Error 3: they could not be looked up
 	@local/bootstrap.sh supply
 	@.venv/supply/bin/python -m local.supply audit $(ARGS)
 

@@ -146,6 +146,18 @@ def test_up_again_builds_and_changes_nothing(
     assert "healthy" in platform.make("status").splitlines()[0]
 
 
+def test_what_a_killed_runner_leaves_is_found(engine: Engine, platform: Platform) -> None:
+    """Containers outlive their runner; the next `make up` stops them and starts others."""
+    before = running(engine, platform)
+    runners = [each for each in psutil.process_iter(["cmdline"]) if "local.runner" in (each.info["cmdline"] or ())]
+    (runner,) = [each for each in runners if each.environ().get("DAGSTER_LOCAL_STATE") == str(platform.state)]
+    runner.kill()
+    runner.wait(10)
+    assert set(re.findall(r"changed=(\d+)", platform.make("up"))) == {"0"}
+    after = running(engine, platform)
+    assert not {each.id for each in before.values()} & {each.id for each in after.values()}
+
+
 def test_an_edited_dag_appears_and_runs(engine: Engine, platform: Platform, containers: dict[str, Container]) -> None:
     file = platform.tree / "main" / "assets.py"
     added = "\n\n@dg.asset\ndef contained() -> dg.MaterializeResult:\n"
@@ -231,15 +243,3 @@ def test_a_task_that_hangs_is_found_unhealthy_and_replaced(
     wait_for("the hanging task to be gone", lambda: task(platform, hanging)["lastStatus"] == "STOPPED")
     assert task(platform, hanging)["stoppedReason"] == UNHEALTHY
     wait_for("the UI", lambda: (location := platform.ui.locations().get("main")) and location.error is None)
-
-
-def test_what_a_killed_runner_leaves_is_found(engine: Engine, platform: Platform) -> None:
-    """Containers outlive their runner; the next `make up` stops them and starts others."""
-    before = running(engine, platform)
-    runners = [each for each in psutil.process_iter(["cmdline"]) if "local.runner" in (each.info["cmdline"] or ())]
-    (runner,) = [each for each in runners if each.environ().get("DAGSTER_LOCAL_STATE") == str(platform.state)]
-    runner.kill()
-    runner.wait(10)
-    assert set(re.findall(r"changed=(\d+)", platform.make("up"))) == {"0"}
-    after = running(engine, platform)
-    assert not {each.id for each in before.values()} & {each.id for each in after.values()}
