@@ -105,9 +105,7 @@ def _image(result: Result, engine: Engine, base: str, platform: Platform, *, qui
     result.tables.append(table)
     result.values["image"] = {"size": size, "beyond": ours, "packages": packages, **times}
     which = "the stand-in of docker/stand_in_base.sh" if base else "the Dockerfile's own"
-    result.notes.append(
-        f"The base image is {which}. Packages are counted with their byte code, which is about half of it."
-    )
+    result.notes.append(f"The base image is {which}. Packages are counted with their byte code.")
     return ours
 
 

@@ -6,8 +6,10 @@ The version stands in docker/requirements.in alone. What is refused leaves every
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,14 +65,16 @@ def lock(root: Path, version: str) -> bool:
     Raises:
         UpgradeError: there is no such version, or it does not fit; both files are as they were.
     """
-    files = [root / INPUT, root / LOCK]
-    before = [file.read_text(encoding="utf-8") for file in files]
-    after = pinned(before[0], version)
-    if after == before[0]:
+    before = (root / INPUT).read_text(encoding="utf-8")
+    after = pinned(before, version)
+    if after == before:
         return False
-    files[0].write_text(after, encoding="utf-8")
-    done = None
-    try:
+    # Beside the two files, on the same disk: whatever ends this early, by a kill too, leaves both as they were.
+    with tempfile.TemporaryDirectory(dir=root, prefix=".upgrade-") as name:
+        place = Path(name)
+        (place / INPUT).parent.mkdir()
+        (place / INPUT).write_text(after, encoding="utf-8")
+        shutil.copyfile(root / LOCK, place / LOCK)
         done = subprocess.run(
             [
                 *(
@@ -82,26 +86,24 @@ def lock(root: Path, version: str) -> bool:
                     "--python-version",
                     "3.12",
                 ),
-                *(word for name in (*CORE, *LIBRARIES) for word in ("--upgrade-package", name)),
+                *(word for package in (*CORE, *LIBRARIES) for word in ("--upgrade-package", package)),
                 *("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"),
                 *("--custom-compile-command", "make lock", INPUT, "--output-file", LOCK),
             ],
-            cwd=root,
+            cwd=place,
             capture_output=True,
             text=True,
             check=False,
         )
-    finally:
-        # Also after Ctrl-C: half of it would be no lock.
-        if done is None or done.returncode:
-            for file, text in zip(files, before, strict=True):
-                file.write_text(text, encoding="utf-8")
-    if done.returncode:
-        raise UpgradeError(
-            f"Dagster {version} with its libraries {library_version(version)} cannot be locked; both files are as they "
-            f"were. The resolver says:\n{done.stderr.strip()}\n"
-            "Choose a version of https://pypi.org/project/dagster/#history."
-        )
+        if done.returncode:
+            raise UpgradeError(
+                f"Dagster {version} with its libraries {library_version(version)} cannot be locked; both files are as "
+                f"they were. The resolver says:\n{done.stderr.strip()}\n"
+                "Choose a version of https://pypi.org/project/dagster/#history."
+            )
+        # The lock first: between the two the input still asks for the old version, and another run does all again.
+        for file in (LOCK, INPUT):
+            (place / file).replace(root / file)
     return True
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
 
 from local import supply
 from local.settings import REPOSITORY
 from local.upgrade_dagster import CONTRACT, INPUT, LOCK, UpgradeError, library_version, lock, pinned
+from tests.e2e.dagster_client import wait_for
 
 UV = REPOSITORY / ".venv/uv/bin/uv"
 POLICY = tomllib.loads(supply.LICENSES.read_text(encoding="utf-8"))
@@ -88,9 +92,11 @@ def test_an_audit_that_reaches_nobody_never_passes() -> None:
 
 
 @pytest.fixture(scope="module")
-def index() -> None:
+def index(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The package index, or the test is skipped."""
-    found = run(UV, "pip", "install", "--dry-run", "--no-cache", "--no-deps", "--target", "/nowhere", "idna==3.10")
+    # Even a dry run makes the target.
+    target = tmp_path_factory.mktemp("target")
+    found = run(UV, "pip", "install", "--dry-run", "--no-cache", "--no-deps", "--target", target, "idna==3.10")
     if found.returncode:
         pytest.skip(f"the package index cannot be reached: {found.stderr.strip().splitlines()[-1]}")
 
@@ -167,6 +173,21 @@ def test_a_version_that_is_not_there_changes_nothing(copy: Path) -> None:
     with pytest.raises(UpgradeError, match=r"Dagster 1\.13\.999 .* cannot be locked; both files are as they were"):
         lock(copy, "1.13.999")
     assert contents(copy) == before
+
+
+def test_a_kill_leaves_both_files_as_they_were(copy: Path) -> None:
+    """While the resolver works; the next run then has everything to do."""
+    before = contents(copy)
+    code = "from pathlib import Path; from local.upgrade_dagster import lock; lock(Path({!r}), '1.13.26')"
+    with subprocess.Popen([sys.executable, "-c", code.format(str(copy))], cwd=REPOSITORY) as process:
+        upgrade = psutil.Process(process.pid)
+        wait_for("the resolver", upgrade.children)
+        (resolver,) = upgrade.children()
+        upgrade.kill()
+        resolver.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert contents(copy) == before
+    assert "dagster==1.13.26" in pinned(before[0], "1.13.26")
 
 
 @pytest.mark.usefixtures("index")
