@@ -12,10 +12,13 @@ BACKUP ?=
 TIME ?=
 VERSION ?=
 DIR ?=
+REPOSITORY ?=
 FORMAT ?=
 INVENTORY := inventories/$(ENV)/hosts.yml
 LOCAL := .venv/local/bin/python -m local
 ANSIBLE := .venv/controller/bin/ansible-playbook -i $(INVENTORY)
+# Several repositories in one platform: which of them publishes, is rolled back, is listed.
+OF_REPOSITORY = $(if $(REPOSITORY),-e "dags_repository=$(REPOSITORY)")
 REPORT := ANSIBLE_STDOUT_CALLBACK=platform_report $(ANSIBLE)
 # What make logs was asked for may hold anything: it goes through the environment, not through a shell.
 export SERVICE TASK RUN SINCE GREP FOLLOW
@@ -83,17 +86,17 @@ check-dags: ## Check that every code location loads, without AWS: DIR=dags; also
 	@local/check_dags.sh "$(or $(DIR),dags)"
 
 .PHONY: deploy-dags
-deploy-dags: env-controller ## Deploy dags/ and wait until every task serves it (deploy_dags.yml)
+deploy-dags: env-controller ## Deploy dags/ (or DIR=) and wait until every task serves it; REPOSITORY= for one of several (deploy_dags.yml)
 	@local/bootstrap.sh container # its packages check that the DAGs load
-	@$(ANSIBLE) deploy_dags.yml $(ARGS)
+	@$(ANSIBLE) deploy_dags.yml $(if $(DIR),-e "dags_path=$(DIR)") $(OF_REPOSITORY) $(ARGS)
 
 .PHONY: rollback-dags
-rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<id>, and wait (rollback_dags.yml)
-	@$(ANSIBLE) rollback_dags.yml -e "dag_release_rollback_to=$(RELEASE)" $(ARGS)
+rollback-dags: env-controller ## Serve the previous release again, or RELEASE=<id>, and wait; REPOSITORY= for one's part (rollback_dags.yml)
+	@$(ANSIBLE) rollback_dags.yml -e "dag_release_rollback_to=$(RELEASE)" $(OF_REPOSITORY) $(ARGS)
 
 .PHONY: dags-history
-dags-history: env-controller ## Who released what when, what it changed, which tasks serve it (dags_history.yml)
-	@$(ANSIBLE) dags_history.yml $(ARGS)
+dags-history: env-controller ## Who released what when, what it changed, which tasks serve it; REPOSITORY= (dags_history.yml)
+	@$(ANSIBLE) dags_history.yml $(OF_REPOSITORY) $(ARGS)
 
 .PHONY: build
 build: env-controller ## Build the image where its content is not built yet, for ARM64 and amd64 (playbooks/build.yml); needs Docker

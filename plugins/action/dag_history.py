@@ -12,7 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-COLUMNS = ("when (UTC)", "release", "who", "git", "files", "locations", "", "served by")
+COLUMNS = ("when (UTC)", "release", "repository", "who", "git", "files", "locations", "", "served by")
 _SHOWN = 16
 """Characters of an author or a git revision."""
 
@@ -20,6 +20,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "bucket": {"type": "str", "required": True},
     "prefix": {"type": "str", "default": ""},
     "limit": {"type": "int", "default": 20},
+    "repository": {"type": "str", "default": ""},
     "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
     "tasks": {"type": "list", "elements": "dict", "default": []},
 }
@@ -36,20 +37,30 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         result: dict[str, Any] = self._execute_module(
             module_name="dag_history",
-            module_args={name: arguments[name] for name in ("bucket", "prefix", "limit")},
+            module_args={name: arguments[name] for name in ("bucket", "prefix", "limit", "repository")},
             task_vars=task_vars,
         )
         if result.get("failed"):
             return result
         result["releases"] = with_tasks(result["releases"], arguments["tasks"])
         if not result["releases"]:
-            text = "Nothing was released yet: ansible-playbook deploy_dags.yml releases the first time."
+            text = nothing(arguments["repository"])
         elif arguments["format"] == "json":
             text = json.dumps(result["releases"], indent=2)
         else:
             text = table(result["releases"])
         Display().display(text)
         return result
+
+
+def nothing(repository: str) -> str:
+    """Return what to say where there is no entry."""
+    if repository:
+        return (
+            f"The repository {repository!r} has released nothing, or nothing that is still kept: ansible-playbook "
+            f"deploy_dags.yml -e dags_repository={repository} releases the first time; make dags-history lists all."
+        )
+    return "Nothing was released yet: ansible-playbook deploy_dags.yml releases the first time."
 
 
 def with_tasks(releases: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -66,7 +77,10 @@ def with_tasks(releases: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[st
 def table(releases: Sequence[Mapping[str, Any]]) -> str:
     """Return the entries as a table, newest first."""
     rows = [COLUMNS, *(_row(entry) for entry in releases)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    if not any(entry["repository"] for entry in releases):
+        column = COLUMNS.index("repository")
+        rows = [row[:column] + row[column + 1 :] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -83,6 +97,7 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         entry["published_at"][:19].replace("T", " "),
         entry["release"] or "?",
+        entry["repository"] or "-",
         _short(entry["author"] or "?"),
         revision.removesuffix("-dirty")[:8] + dirty,
         "?" if files is None else f"+{len(files['added'])} ~{len(files['changed'])} -{len(files['removed'])}",

@@ -26,6 +26,7 @@ from ansible.module_utils.cost_report import over_limit, parts  # noqa: E402
 from ansible.module_utils.cost_resources import SETTINGS, platform_of  # noqa: E402
 from ansible.module_utils.platform_settings import Problem, check_settings  # noqa: E402
 from ansible.module_utils.report import FORMATS, show  # noqa: E402
+from ansible.module_utils.settings_reading import own_locations, repository_of  # noqa: E402
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 USE = {field.name: {"type": "float", "default": float(str(field.default))} for field in fields(Use)}
@@ -34,6 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "format": {"type": "str", "choices": list(FORMATS), "default": "text"},
     "limit": {"type": "float"},
     "repositories": {"type": "dict", "default": {}},
+    "other_repositories": {"type": "dict", "default": {}},
     "location_runs": {"type": "dict", "default": {}},
     **USE,
 }
@@ -103,13 +105,14 @@ def cost_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[s
         tree=settings["dag_source"] == "tree",
         retention_days=float(settings["cloudwatch_logs_retention_days"]),
     )
+    others = {"dags_repositories": arguments["other_repositories"]}
     data = estimate(
         platform_of(settings),
         use,
         context,
         prices,
-        locations=code_locations(settings),
-        repositories=arguments["repositories"],
+        locations=sorted({*own_locations({**settings, **others}), *repository_of(others)}),
+        repositories=repository_of(others) | arguments["repositories"],
         location_runs={name: float(runs) for name, runs in arguments["location_runs"].items()},
         repository=str(settings["resource_tags"].get("repository", "")),
     )
@@ -121,10 +124,3 @@ def cost_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[s
         "limit": arguments["limit"],
         "max_concurrent_runs": int(settings["image_max_concurrent_runs"]),
     }
-
-
-def code_locations(settings: Mapping[str, Any]) -> list[str]:
-    """Return the code locations: those that are listed, or the packages below the directory of the DAGs."""
-    if listed := settings["dags_locations"]:
-        return [str(name) for name in listed]
-    return sorted(file.parent.name for file in Path(str(settings["dags_path"])).glob("*/__init__.py"))

@@ -56,8 +56,19 @@ def definitions_key(prefix: str, release: str) -> str:
     return f"{prefix}releases/{release}.definitions.json"
 
 
-def write_definitions(store: Store, release: str, definitions: Definitions) -> None:
-    """Keep what a release defines. Written before the pointer moves; without a pointer it is never looked at."""
+def keep_definitions(store: Store, plan: Plan, own: Definitions | None) -> None:
+    """Keep what a plan's release defines: its own part, None if nobody knows, beside what is known of the others'.
+
+    Written before the pointer moves; without a pointer it is never looked at.
+    """
+    others = {location.name for location in plan.tree.locations if not plan.whole.area.owns(location.name)}
+    known = read_definitions(store, plan.previous) if others else None
+    definitions = {name: found for name, found in (known or {}).items() if name in others} | (own or {})
+    if definitions:
+        _write(store, plan.release, definitions)
+
+
+def _write(store: Store, release: str, definitions: Definitions) -> None:
     document = {"schema": SCHEMA, "locations": definitions}
     body = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     store.put_document(definitions_key(store.prefix, release), body)
@@ -165,12 +176,12 @@ def what_changes(
 ) -> dict[str, Any]:
     """Return what a plan means for Dagster, as modules return it, and warn of what would vanish although it is in use.
 
-    ``definitions`` is what the plan's release defines, None if nobody knows. Raises PublishError where ``refuse`` asks
+    ``definitions`` is what the plan's own part defines, None if nobody knows. Raises PublishError where ``refuse`` asks
     for one instead of the warning.
     """
     if plan.release == plan.previous:
         return {"definitions": {}, "summary": []}
-    before = read_definitions(store, plan.previous) if plan.previous is not None and definitions is not None else {}
+    before = _own_before(store, plan) if definitions is not None else {}
     if definitions is None or before is None:
         which = plan.release if definitions is None else plan.previous
         return {
@@ -188,6 +199,17 @@ def what_changes(
     if vanishing:
         warn(explain_vanishing(vanishing))
     return {"definitions": changes, "summary": describe(changes)}
+
+
+def _own_before(store: Store, plan: Plan) -> Definitions | None:
+    """Return what the plan's part defines as it is served, None if that is not known."""
+    if plan.previous is None:
+        return {}
+    known = read_definitions(store, plan.previous)
+    if known is None or plan.current.manifest is None:
+        return known
+    own = {each.name for each in plan.current.manifest.locations if plan.whole.area.owns(each.name)}
+    return None if own - known.keys() else {name: known[name] for name in own}
 
 
 def _ask(ui_url: str) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .dag_manifest import (
@@ -16,7 +16,8 @@ from .dag_manifest import (
     parse_pointer,
     pointer_key,
 )
-from .dag_publish import Store, parallel
+from .dag_publish import PublishError, Store, parallel
+from .dag_repositories import part_of
 
 
 @dataclass(frozen=True)
@@ -34,44 +35,93 @@ class Entry:
     problem: str | None
 
 
-def read_history(store: Store, limit: int) -> list[Entry]:
-    """Return all versions of the pointer, newest first; the manifests of ``limit`` and of one more to compare with."""
+def read_history(store: Store, limit: int, repository: str = "") -> list[Entry]:
+    """Return all versions of the pointer, newest first, with the manifests that `describe` needs.
+
+    These are the manifests of the newest ``limit`` that ``repository`` has published ("": that anybody has), and for
+    each of them the one before it, to compare with.
+    """
     versions, _ = store.release_versions()
     pointers = [version for version in versions if version["Key"] == pointer_key(store.prefix) and "ETag" in version]
     # S3 lists the versions of a key newest first; its times are whole seconds.
+    entries = parallel(lambda version: _entry(store, version), pointers)
+    shown = [number for number, entry in enumerate(entries) if _is_of(entry, repository)][:limit]
+    needed = {number + step for number in shown for step in (0, 1)}
     return parallel(
-        lambda numbered: _entry(store, numbered[1], with_manifest=numbered[0] <= limit), list(enumerate(pointers))
+        lambda numbered: _with_manifest(store, numbered[1]) if numbered[0] in needed else numbered[1],
+        list(enumerate(entries)),
     )
 
 
-def _entry(store: Store, version: dict[str, Any], *, with_manifest: bool) -> Entry:
+def _is_of(entry: Entry, repository: str) -> bool:
+    return not repository or (entry.pointer is not None and entry.pointer.repository == repository)
+
+
+def find_earlier_part(entries: Sequence[Entry], name: str) -> Manifest:
+    """Return the newest release in which a repository had something else than now; ``entries`` are newest first.
+
+    Raises PublishError if it has nothing now, or nothing else is kept.
+    """
+    manifests = [entry.manifest for entry in entries if entry.manifest is not None]
+    now = _part(manifests[0], name) if manifests else None
+    for manifest in manifests:
+        earlier = _part(manifest, name)
+        if earlier is not None and earlier != now:
+            return manifest
+    known = sorted({each.name for manifest in manifests for each in manifest.repositories})
+    why = (
+        "has published nothing else that is still kept"
+        if now is not None
+        else f"has published nothing; there are: {', '.join(known) or 'none'}"
+    )
+    raise PublishError(
+        f"The repository {name!r} {why}: there is nothing to roll back to. Nothing was changed. make dags-history "
+        f"REPOSITORY={name} lists what it has published."
+    )
+
+
+def _part(manifest: Manifest, name: str) -> Any:
+    """Return a repository's content in a release, to compare; None if it has nothing of it."""
+    part = part_of(manifest, name)
+    return None if part is None else (part.files, part.locations)
+
+
+def _entry(store: Store, version: dict[str, Any]) -> Entry:
     written, current = version["LastModified"].strftime("%Y-%m-%dT%H:%M:%SZ"), bool(version["IsLatest"])
     try:
         found = store.get(version["Key"], version["VersionId"])
-        pointer = parse_pointer(found[0] if found else b"")
+        return Entry(written, current, parse_pointer(found[0] if found else b""), None, None)
     except NewerSchemaError as error:
         return Entry(written, current, None, None, str(error))
     except ManifestError as error:
         return Entry(written, current, None, None, f"the pointer is damaged: {error}")
-    if not with_manifest:
-        return Entry(written, current, pointer, None, None)
-    document = store.get(manifest_key(store.prefix, pointer.release), pointer.manifest_version_id)
+
+
+def _with_manifest(store: Store, entry: Entry) -> Entry:
+    if entry.pointer is None:
+        return entry
+    document = store.get(manifest_key(store.prefix, entry.pointer.release), entry.pointer.manifest_version_id)
     if document is None:
-        return Entry(written, current, pointer, None, "no longer kept")
+        return replace(entry, problem="no longer kept")
     try:
-        return Entry(written, current, pointer, parse_manifest(document[0]), None)
+        return replace(entry, manifest=parse_manifest(document[0]))
     except ManifestError as error:
-        return Entry(written, current, pointer, None, f"its manifest is damaged: {error}")
+        return replace(entry, problem=f"its manifest is damaged: {error}")
 
 
-def describe(entries: Sequence[Entry], limit: int) -> list[dict[str, Any]]:
-    """Return one object for each of the newest ``limit`` entries, with what it changed.
+def describe(entries: Sequence[Entry], limit: int, repository: str = "") -> list[dict[str, Any]]:
+    """Return one object for each of the newest ``limit`` entries, with what it changed; of one ``repository`` if named.
 
     ``files`` and ``locations`` are None where one of the two manifests is not there. ``what`` is release, rollback (the
-    release was there before) or repair (it was there already, and was uploaded anew).
+    release was there before; of a named repository, its part in one of the manifests that were read) or repair (it was
+    there already, and was uploaded anew).
     """
-    told = []
-    for number, entry in enumerate(entries[:limit]):
+    told: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries):
+        if len(told) == limit:
+            break
+        if not _is_of(entry, repository):
+            continue
         earlier = entries[number + 1 :]
         told.append(
             {
@@ -79,6 +129,7 @@ def describe(entries: Sequence[Entry], limit: int) -> list[dict[str, Any]]:
                 "author": entry.pointer.author if entry.pointer else None,
                 "release": entry.pointer.release if entry.pointer else None,
                 "git_revision": entry.pointer.git_revision if entry.pointer else None,
+                "repository": entry.pointer.repository if entry.pointer else None,
                 "current": entry.current,
                 "what": _what(entry, earlier),
                 "problem": entry.problem,
@@ -95,9 +146,17 @@ def _is_first(entry: Entry, earlier: Sequence[Entry]) -> bool:
 
 def _what(entry: Entry, earlier: Sequence[Entry]) -> str:
     releases = [other.pointer.release if other.pointer else None for other in earlier]
-    if entry.pointer is None or entry.pointer.release not in releases:
+    if entry.pointer is None:
         return "release"
+    if entry.pointer.release not in releases:
+        name = entry.pointer.repository
+        return "rollback" if name and _had_part_before(entry, earlier, name) else "release"
     return "repair" if releases[0] == entry.pointer.release else "rollback"
+
+
+def _had_part_before(entry: Entry, earlier: Sequence[Entry], name: str) -> bool:
+    part = _part(entry.manifest, name) if entry.manifest else None
+    return part is not None and any(other.manifest and _part(other.manifest, name) == part for other in earlier)
 
 
 def _changes(after: Manifest | None, before: Manifest | None, *, first: bool) -> dict[str, Any]:

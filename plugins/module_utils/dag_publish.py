@@ -5,6 +5,10 @@
 The pointer is written only if it is still the one that was read, so of two publishers one wins. Whatever
 happens before that write leaves what is served untouched: a manifest names the VersionId of every file.
 
+Of several repositories (`dag_repositories`) each uploads, deletes and looks after what it owns and nothing else, so
+that its credentials need not reach further. Who lost to another one's publish puts its part into what is served now,
+and writes manifest and pointer again; only who lost to a change of its own part has lost.
+
 The note, ``releases/pending/<random>.json``, lists the keys a publisher is about to touch. A publisher that
 died leaves it behind, and the next one checks those keys: it deletes what nobody's release holds and uploads
 again what is no longer the current version of its key. The latter matters because a bucket's lifecycle rule
@@ -34,6 +38,7 @@ from .dag_manifest import (
     ManifestError,
     NewerSchemaError,
     Pointer,
+    Repository,
     dump_manifest,
     dump_pointer,
     file_key,
@@ -43,6 +48,7 @@ from .dag_manifest import (
     pointer_key,
     release_id,
 )
+from .dag_repositories import Owner, Whole, called, compose, part_of, same_part, whole_of
 from .dag_tree import LocalFile, Tree, TreeError, changed_meanwhile, file_chunks
 
 if TYPE_CHECKING:
@@ -62,6 +68,10 @@ SHOWN_CHOICES = 10
 
 NOTE_LIFETIME = timedelta(minutes=15)
 """A note older than this is of a publisher that is dead: an upload of 1,000 files takes seconds."""
+
+
+ATTEMPTS = 20
+"""To get a part into what others publish at the same time; each that fails is another's success."""
 
 
 class PublishError(Exception):
@@ -100,23 +110,27 @@ class Current:
 
 @dataclass(frozen=True)
 class Note:
-    """A publisher's note: its key, whether its publisher must be dead by now, and the paths it names."""
+    """A publisher's note: its key, whether its publisher must be dead by now, its paths and its repository."""
 
     key: str
     expired: bool
     paths: frozenset[str]
+    repository: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What publishing a tree would do. All are paths in the tree, sorted.
 
-    ``uploads`` are the added and changed files and those to ``restore``, whose pinned version is no longer
-    the current one in S3; ``orphans`` were left by a publisher that died.
+    ``own`` is what the owner publishes, ``tree`` the release with everybody's files. ``uploads`` are the added and
+    changed files and those to ``restore``, whose pinned version is no longer the current one in S3; ``orphans`` were
+    left by a publisher that died.
     """
 
     release: str
-    tree: Tree
+    own: Tree
+    owner: Owner
+    whole: Whole
     current: Current
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -125,6 +139,13 @@ class Plan:
     orphans: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
     """Versions in S3 that the uploads are copies of, by path: a rollback. Empty: they come from the directory."""
+    composed: bool = True
+    """Whether it is the owner's part with the others' as they are served; False: an old release with everybody's."""
+
+    @property
+    def tree(self) -> Tree:
+        """The whole release."""
+        return self.whole.tree
 
     @property
     def previous(self) -> str | None:
@@ -170,10 +191,12 @@ class Plan:
             "changed": self.changes,
             "release": self.release,
             "previous": self.previous,
+            "repository": self.owner.name or None,
             "moved": self.moves_pointer,
             "published_at": pointer.published_at if pointer and not self.moves_pointer else None,
             "locations": {
                 "all": [location.name for location in self.tree.locations],
+                "own": [location.name for location in self.tree.locations if self.whole.area.owns(location.name)],
                 "added": self.locations_added,
                 "removed": self.locations_removed,
             },
@@ -203,10 +226,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Published:
-    """The result: the pointer as it is now, and whether this call moved it."""
+    """The result: the pointer as it is now, whether this call moved it, and the plan that was carried out at last."""
 
     pointer: Pointer
     moved: bool
+    plan: Plan
 
 
 class Store:
@@ -328,8 +352,8 @@ class Store:
     def _note(self, key: str, expired: bool) -> Note:
         found = self.get(key)
         try:
-            paths = json.loads(found[0])["paths"] if found else []
-            return Note(key, expired, frozenset(str(path) for path in paths))
+            text = json.loads(found[0]) if found else {"paths": []}
+            return Note(key, expired, frozenset(map(str, text["paths"])), str(text.get("repository", "")))
         except (ValueError, KeyError, TypeError):
             return Note(key, expired, frozenset())
 
@@ -437,21 +461,43 @@ def _read_manifest(store: Store, body: bytes) -> tuple[Pointer | None, Manifest 
     return pointer, manifest, ()
 
 
-def make_plan(store: Store, tree: Tree, current: Current) -> Plan:
-    """Compare ``tree`` with what is served, and look after what interrupted publishers have left."""
+ALONE = Owner()
+
+
+def make_plan(store: Store, own: Tree, current: Current, owner: Owner = ALONE) -> Plan:
+    """Compare what ``owner`` publishes with what is served, and look after what interrupted publishers have left.
+
+    Raises TreeError where it would take what belongs to another repository.
+    """
+    if owner.name and current.etag is not None and current.manifest is None:
+        raise PublishError(
+            f"What the bucket {store.bucket!r} serves is damaged, and the parts of the other repositories are known "
+            "from it only: nothing was uploaded. Let the platform's owner serve an earlier release again (make "
+            "dags-history, make rollback-dags RELEASE=...), then run the same command again."
+        )
+    return _plan(store, own, owner, compose(own, current.manifest, owner), current)
+
+
+def _plan(store: Store, own: Tree, owner: Owner, whole: Whole, current: Current) -> Plan:
     before: Mapping[str, FileEntry] = (
         {entry.path: entry for entry in current.manifest.files} if current.manifest else {}
     )
-    after = {file.path: file for file in tree.files}
-    touched = sorted(frozenset[str]().union(*(note.paths for note in current.notes)))
+    after = {file.path: file for file in whole.tree.files}
+    # Only its own repository looks after what a publisher has left, because it alone may write there. What is taken
+    # over is looked after by the new owner.
+    noted = frozenset[str]().union(
+        *(note.paths for note in current.notes if owner.take_over or note.repository == owner.name)
+    )
+    touched = sorted(path for path in noted if whole.area.holds(path))
     versions = dict(
         zip(touched, parallel(lambda path: store.current_version(file_key(store.prefix, path)), touched), strict=True)
     )
     same = {path for path, file in after.items() if path in before and before[path].sha256 == file.sha256}
-    entries = [FileEntry(file.path, file.size, file.sha256, "-") for file in tree.files]
     return Plan(
-        release=release_id(entries, tree.locations),
-        tree=tree,
+        release=_release_of(whole),
+        own=own,
+        owner=owner,
+        whole=whole,
         current=current,
         added=tuple(sorted(after.keys() - before.keys())),
         changed=tuple(sorted((after.keys() & before.keys()) - same)),
@@ -461,6 +507,11 @@ def make_plan(store: Store, tree: Tree, current: Current) -> Plan:
             path for path in touched if versions[path] is not None and path not in after and path not in before
         ),
     )
+
+
+def _release_of(whole: Whole) -> str:
+    entries = [FileEntry(file.path, file.size, file.sha256, "-") for file in whole.tree.files]
+    return release_id(entries, whole.tree.locations, whole.repositories)
 
 
 def find_release(store: Store, current: Current, wanted: str) -> Manifest:
@@ -497,21 +548,33 @@ def find_release(store: Store, current: Current, wanted: str) -> Manifest:
         raise PublishError(f"Release {matches[0]} cannot be restored, its manifest is damaged: {error}") from error
 
 
-def make_rollback_plan(store: Store, target: Manifest, current: Current) -> Plan:
+def make_rollback_plan(store: Store, target: Manifest, current: Current, owner: Owner = ALONE) -> Plan:
     """Return what publishing an old release again would do: its files are copied from their versions in S3.
+
+    A named owner gets its part of it, and the rest stays as it is served; without a name it is all of it.
 
     They are copied rather than only named again, because a bucket's lifecycle rule expires versions that are not
     current. Raises PublishError, with the files, if a version has expired already.
     """
-    files = tuple(LocalFile(entry.path, entry.size, entry.sha256) for entry in target.files)
     pinned = {entry.path: entry.version_id for entry in target.files}
-    plan = make_plan(store, Tree(Path(), files, target.locations), current)
+    if owner.name:
+        part = part_of(target, owner.name)
+        if part is None:
+            names = ", ".join(each.name for each in target.repositories) or "none"
+            raise PublishError(
+                f"Release {target.id} has nothing of {called(owner.name)}; it has: {names}. Nothing was changed. "
+                f"make dags-history REPOSITORY={owner.name} tells which ones have."
+            )
+        plan = make_plan(store, part, current, owner)
+    else:
+        whole = whole_of(target)
+        plan = replace(_plan(store, whole.tree, owner, whole, current), composed=False)
     there = parallel(lambda path: store.has_version(file_key(store.prefix, path), pinned[path]), plan.uploads)
     gone = [path for path, found in zip(plan.uploads, there, strict=True) if not found]
     if gone:
         more = f" and {len(gone) - SHOWN_CHOICES} more" if len(gone) > SHOWN_CHOICES else ""
         raise PublishError(
-            f"Release {target.id} cannot be restored: of {len(target.files)} files the versions of {len(gone)} have "
+            f"Release {target.id} cannot be restored: of {len(plan.own.files)} files the versions of {len(gone)} have "
             f"expired or were deleted ({', '.join(gone[:SHOWN_CHOICES])}{more}). Nothing was changed. Choose another "
             "one (make dags-history), or check its git revision out and deploy it: "
             f"{target.git_revision or 'none was recorded'}."
@@ -574,12 +637,17 @@ def _required(found: tuple[bytes, str] | None) -> bytes:
     return found[0]
 
 
-def publish(store: Store, plan: Plan, origin: Origin) -> Published:
-    """Carry ``plan`` out; raises LostRaceError if somebody else published meanwhile, with nothing of this live."""
+def publish(
+    store: Store, plan: Plan, origin: Origin, before_pointer: Callable[[Plan], None] | None = None
+) -> Published:
+    """Carry ``plan`` out; raises LostRaceError if somebody else published the same part meanwhile, nothing being live.
+
+    ``before_pointer`` is called with the plan of each pointer that is about to be written.
+    """
     if not plan.changes:
         assert plan.current.pointer is not None  # noqa: S101, a manifest was read through it
         _remove_expired_notes(store, plan)
-        return Published(plan.current.pointer, moved=False)
+        return Published(plan.current.pointer, moved=False, plan=plan)
     if not store.versioning():
         raise PublishError(
             f"The bucket {store.bucket!r} does not keep versions, and a release is a set of versions. Turn "
@@ -587,67 +655,104 @@ def publish(store: Store, plan: Plan, origin: Origin) -> Published:
         )
     note = _note_key(store.prefix, f"{uuid.uuid4().hex}.json")
     paths = [*plan.uploads, *plan.removed, *plan.orphans]
-    text = {"release": plan.release, "author": origin.author, "paths": paths}
+    text = {"release": plan.release, "author": origin.author, "repository": plan.owner.name, "paths": paths}
     store.put_document(note, json.dumps(text).encode())
-    result = _move(store, plan, origin, note) if plan.moves_pointer else None
+    result = _move(store, plan, origin, note, before_pointer) if plan.moves_pointer else None
     if result is not None and not result.moved:
         return result  # What left the tree is deleted by who moved the pointer.
+    plan = result.plan if result else plan
     _hide(store, [*plan.removed, *plan.orphans])
     # While somebody else may be at work on the same keys, the next publisher shall look at them once more. Who has
     # moved the pointer knows that all others either lose or have seen this note; who has not moved it knows nothing.
-    if result is not None and all(other.expired for other in plan.current.notes):
+    others = [other for other in plan.current.notes if other.repository == plan.owner.name]
+    if result is not None and all(other.expired for other in others):
         store.delete([{"Key": note}])
     _remove_expired_notes(store, plan)
     if result is not None:
         return result
     assert plan.current.pointer is not None  # noqa: S101, else the pointer would have moved
-    return Published(plan.current.pointer, moved=False)
+    return Published(plan.current.pointer, moved=False, plan=plan)
 
 
-def _move(store: Store, plan: Plan, origin: Origin, note: str) -> Published:
-    """Upload files and manifest, then move the pointer to them."""
+def _move(
+    store: Store, plan: Plan, origin: Origin, note: str, before_pointer: Callable[[Plan], None] | None
+) -> Published:
+    """Upload files and manifest, then move the pointer to them; if others moved it, put the same part into theirs."""
     uploaded = _upload(store, plan)
-    kept = {entry.path: entry.version_id for entry in plan.current.manifest.files} if plan.current.manifest else {}
-    versions = kept | uploaded
-    created_at = _now()
-    manifest = Manifest(
-        id=plan.release,
-        created_at=created_at,
-        author=origin.author,
-        git_revision=origin.git_revision,
-        locations=plan.tree.locations,
-        files=tuple(FileEntry(file.path, file.size, file.sha256, versions[file.path]) for file in plan.tree.files),
-    )
-    key = manifest_key(store.prefix, plan.release)
-    manifest_version = store.put_document(key, dump_manifest(manifest))
-    pointer = Pointer(
-        release=plan.release,
-        manifest_version_id=manifest_version,
-        published_at=_now(),
-        author=origin.author,
-        git_revision=origin.git_revision,
-        previous=plan.previous if plan.previous != plan.release else _previous_of(plan),
-    )
-    if _write_pointer(store, pointer, plan.current.etag):
-        return Published(pointer, moved=True)
+    for _ in range(ATTEMPTS):
+        manifest = _manifest(plan, uploaded, origin)
+        manifest_version = store.put_document(manifest_key(store.prefix, plan.release), dump_manifest(manifest))
+        if before_pointer:
+            before_pointer(plan)
+        pointer = Pointer(
+            release=plan.release,
+            manifest_version_id=manifest_version,
+            published_at=_now(),
+            author=origin.author,
+            git_revision=origin.git_revision,
+            previous=plan.previous if plan.previous != plan.release else _previous_of(plan),
+            repository=plan.owner.name or None,
+        )
+        if _write_pointer(store, pointer, plan.current.etag):
+            return Published(pointer, moved=True, plan=plan)
+        winner = read_current(store)
+        overtaken = winner.pointer is not None and winner.pointer.release != plan.release
+        if store.uncertain and overtaken and same_part(plan.owner, plan.whole.area, manifest, winner.manifest):
+            # It was written, only the answer was lost, and then another repository has published.
+            return Published(winner.pointer, moved=True, plan=plan)
+        again = _recomposed(plan, winner)
+        if again is None:
+            break
+        plan = again
     # Nobody else can have named these versions: without them the winner's are the current ones again. Unless answers
     # were lost: then this may have been served already, and there may be more versions. The note stays for the next.
+    # Of manifests a named repository cannot delete versions; nothing names this one.
     if not store.uncertain:
         ours = [{"Key": file_key(store.prefix, path), "VersionId": version} for path, version in uploaded.items()]
-        store.delete([*ours, {"Key": key, "VersionId": manifest_version}, {"Key": note}])
-    winner = read_current(store).pointer
-    if winner is not None and winner.release == plan.release:
-        return Published(winner, moved=False)
+        document = [{"Key": manifest_key(store.prefix, plan.release), "VersionId": manifest_version}]
+        store.delete([*ours, *([] if plan.owner.name else document), {"Key": note}])
+    first = winner.pointer
+    if first is not None and first.release == plan.release:
+        return Published(first, moved=False, plan=plan)
     who = (
-        f"release {winner.release}, published by {winner.author} at {winner.published_at}"
-        if winner
-        else "another pointer"
+        f"release {first.release}, published by {first.author} at {first.published_at}" if first else "another pointer"
     )
     raise LostRaceError(
         f"Somebody else published at the same time and was first: {who}, is served now. Nothing of this release "
         f"({plan.release}) is live and nothing of theirs was lost. Bring your tree up to date with theirs and "
         "run the same command again."
     )
+
+
+def _manifest(plan: Plan, uploaded: Mapping[str, str], origin: Origin) -> Manifest:
+    """Return the manifest of the plan's release, with the versions that were uploaded and those that are kept."""
+    kept = {entry.path: entry.version_id for entry in plan.current.manifest.files} if plan.current.manifest else {}
+    versions = {**kept, **uploaded}
+    created_at = _now()
+
+    def stamped(repository: Repository) -> Repository:
+        if repository.name != plan.owner.name:
+            return repository
+        return replace(repository, git_revision=origin.git_revision, author=origin.author, published_at=created_at)
+
+    return Manifest(
+        id=plan.release,
+        created_at=created_at,
+        author=origin.author,
+        git_revision=origin.git_revision,
+        locations=plan.tree.locations,
+        files=tuple(FileEntry(file.path, file.size, file.sha256, versions[file.path]) for file in plan.tree.files),
+        repositories=tuple(map(stamped, plan.whole.repositories)),
+    )
+
+
+def _recomposed(plan: Plan, winner: Current) -> Plan | None:
+    """Return the plan with its part put into what another repository has published; None if that is the same part."""
+    same = same_part(plan.owner, plan.whole.area, plan.current.manifest, winner.manifest)
+    if not plan.composed or winner.manifest is None or not same:
+        return None
+    whole = compose(plan.own, winner.manifest, plan.owner)
+    return replace(plan, release=_release_of(whole), whole=whole, current=winner)
 
 
 def _previous_of(plan: Plan) -> str | None:
@@ -709,7 +814,9 @@ def _hide(store: Store, paths: Sequence[str]) -> None:
 
 
 def _remove_expired_notes(store: Store, plan: Plan) -> None:
-    store.delete([{"Key": note.key} for note in plan.current.notes if note.expired])
+    """Remove notes whose publishers are dead; those of other repositories are theirs to look after."""
+    own = [note for note in plan.current.notes if note.repository == plan.owner.name]
+    store.delete([{"Key": note.key} for note in own if note.expired])
 
 
 def parallel[T, R](function: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from .aws_logs import RETENTION_DAYS
 from .aws_plan import PLATFORM_TAG
+from .dag_manifest import ManifestError, validate_location_name, validate_repository_name
 
 GIB = 1024
 
@@ -71,6 +72,7 @@ OPTIONAL = (
     *("vpc_cidr", "vpc_public_subnet_cidrs", "vpc_private_subnet_cidrs", "vpc_availability_zones", "ecs_image"),
     *("rds_instance_class", "rds_engine_version", "rds_storage", "rds_max_storage", "rds_backup_days"),
     *("cloudwatch_logs_retention_days", "dags_keep_releases", "dags_keep_days", "efs_infrequent_access_days"),
+    *("dags_repositories",),
     *("secrets_manager_recovery_days", "office_hours"),
     *("alarms_enabled", "alarm_emails", "alarm_webhooks"),
     *("budget_monthly_usd", "budget_email", "budget_sns_topic_arn", "cost_limit_usd"),
@@ -412,6 +414,34 @@ def _office_hours(value: Any) -> Iterator[Finding]:
         yield f"the time zone {value['timezone']!r} is not known.", choices
 
 
+def _repositories(value: Any) -> Iterator[Finding]:
+    choices = (
+        "{} for none; or name -> locations (a list of names), and where its pipeline is: github "
+        "(organization/repository) or gitlab (group/project), e.g. {finance: {locations: [finance], github: "
+        "your-organization/finance}}."
+    )
+    if not isinstance(value, Mapping):
+        yield "it is not a mapping.", choices
+        return
+    owners: dict[str, str] = {}
+    for name, entry in value.items():
+        locations = entry.get("locations") if isinstance(entry, Mapping) else None
+        if not locations or not isinstance(locations, list) or {*entry} - {"locations", "github", "gitlab"}:
+            yield f"{name} has no list of locations, or something else than locations, github, gitlab.", choices
+            continue
+        try:
+            for location in [validate_repository_name(str(name)) and str(each) for each in locations]:
+                validate_location_name(location)
+                if location in owners:
+                    yield f"the location {location!r} belongs to {owners[location]} and to {name}.", choices
+                owners[location] = str(name)
+        except ManifestError as error:
+            yield f"{error}.", choices
+        for key in ("github", "gitlab"):
+            if key in entry and not re.fullmatch(r"[\w.-]+(/[\w.-]+)+", str(entry[key])):
+                yield f"{key} {entry[key]!r} of {name} is not the path of a repository.", choices
+
+
 def _cron_problem(text: str) -> str:
     """Return what is wrong with a cron expression, as a clause; "Schedule types in EventBridge Scheduler"."""
     found = re.fullmatch(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)", text)
@@ -477,6 +507,7 @@ SINGLE_CHECKS: dict[str, Callable[[Any], Iterator[Finding]]] = {
     "alarm_emails": _mail_addresses,
     "alarm_webhooks": _webhooks,
     "office_hours": _office_hours,
+    "dags_repositories": _repositories,
     "budget_monthly_usd": _amount('"" for no budget, 0 to remove the one that is there'),
     "budget_email": _mail_address,
     "budget_sns_topic_arn": _topic,

@@ -27,11 +27,33 @@ def _value(templar: Any, variables: Mapping[str, Any], name: str) -> Any:
 
 
 def count_locations(settings: Mapping[str, Any]) -> int:
-    """Return the number of code locations: those listed, or the packages in the DAG directory; 0 if unknown."""
+    """Return the number of code locations: those listed, or the packages in the DAG directory; 0 if unknown.
+
+    Those of other repositories come on top.
+    """
+    return len(own_locations(settings)) + len(repository_of(settings))
+
+
+def own_locations(settings: Mapping[str, Any]) -> list[str]:
+    """Return the platform's own code locations, as `count_locations` finds them."""
     if listed := settings.get("dags_locations"):
-        return len(listed)
+        return [str(name) for name in listed]
     directory = Path(str(settings.get("dags_path") or "/nonexistent"))
-    return len(list(directory.glob("*/__init__.py")))
+    packages = (file.parent.name for file in directory.glob("*/__init__.py"))
+    return sorted({*packages} - repository_of(settings).keys())
+
+
+def repository_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return code location -> name of the other repository that publishes it."""
+    repositories = settings.get("dags_repositories") or {}
+    if not isinstance(repositories, Mapping):
+        return {}
+    return {
+        str(location): str(name)
+        for name, entry in repositories.items()
+        if isinstance(entry, Mapping) and isinstance(entry.get("locations"), list)
+        for location in entry["locations"]
+    }
 
 
 def inventory_of(variables: Mapping[str, Any]) -> str:

@@ -21,6 +21,10 @@ options:
     description: Entries to show.
     type: int
     default: 20
+  repository:
+    description: Show what this repository has published only, where several publish into the platform.
+    type: str
+    default: ""
   format:
     description: How to show them.
     type: str
@@ -62,6 +66,7 @@ releases:
       author: Ada
       release: 6f1d2a9c0b3e4f58
       git_revision: 0c6ff2f1d7d1a8e6
+      repository: finance
       current: true
       what: release
       problem: null
@@ -74,7 +79,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.dag_history import describe, read_history
+from ansible.module_utils.dag_manifest import ManifestError
 from ansible.module_utils.dag_publish import PublishError, create_store, explained
+from ansible.module_utils.dag_repositories import checked_owner
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -82,7 +89,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     options = module.params
     with explained(options["bucket"]):
         store = create_store(options["bucket"], options["prefix"])
-        releases = describe(read_history(store, options["limit"]), options["limit"])
+        repository = checked_owner(options["repository"]).name
+        releases = describe(read_history(store, options["limit"], repository), options["limit"], repository)
     return {"changed": False, "releases": releases}
 
 
@@ -93,6 +101,7 @@ def main() -> None:
             "bucket": {"type": "str", "required": True},
             "prefix": {"type": "str", "default": ""},
             "limit": {"type": "int", "default": 20},
+            "repository": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -100,7 +109,7 @@ def main() -> None:
         module.fail_json(msg=f"limit {module.params['limit']} is not a number of entries: choose 1 to 1000.")
     try:
         module.exit_json(**run(module))
-    except PublishError as error:
+    except (ManifestError, PublishError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -11,15 +11,15 @@ description:
     so publishing it again changes nothing.
   - Of two publishers at the same time one wins and the other fails with nothing lost.
   - What an interrupted publish left behind is put right by the next one.
+  - Several repositories can publish into one platform, each the code locations that it owns; see O(repository).
   - A file C(.dagignore) in the directory leaves files out, with the patterns of C(.gitignore). Hidden files,
     byte code, virtual environments and editors' files are left out by default; a pattern that begins with
     C(!) takes them back.
   - Region, endpoint and credentials come from the environment, as with the AWS CLI.
 options:
   path:
-    description: The directory whose content becomes the package C(dags).
+    description: The directory whose content becomes the package C(dags). Required if O(state=present).
     type: path
-    required: true
   bucket:
     description: The bucket, with versioning enabled.
     type: str
@@ -35,6 +35,24 @@ options:
     type: list
     elements: str
     default: []
+  repository:
+    description:
+      - Name of the repository that publishes, if there are several. It owns its code locations, with all files in their
+        directories; only these are published, and everything else stays as it is served.
+      - If empty, the directory is the platform's own, which is everything that no named repository owns.
+      - Who loses a race to another repository puts its part into what that one has published, and tries again; only of
+        two publishers of the same repository one fails.
+    type: str
+    default: ""
+  take_over:
+    description: Whether to take code locations that belong to another, which is an error otherwise.
+    type: bool
+    default: false
+  state:
+    description: V(absent) takes everything that O(repository) owns out of what is served.
+    type: str
+    choices: [present, absent]
+    default: present
   author:
     description: Who publishes. By default git's C(user.name), else the name of the operating system's user.
     type: str
@@ -45,10 +63,13 @@ options:
     type: bool
     default: true
   validate_python:
-    description: A Python with dagster and the libraries that the code needs. Required if O(validate=true).
+    description: >-
+      A Python with dagster and the libraries that the code needs. Required if O(validate=true) and O(state=present).
     type: path
   validate_script:
-    description: The program that checks, C(validate.py) of the container's runtime. Required if O(validate=true).
+    description: >-
+      The program that checks, C(validate.py) of the container's runtime. Required if O(validate=true) and
+      O(state=present).
     type: path
   validate_timeout:
     description: Seconds that the import of one code location may take.
@@ -95,6 +116,20 @@ EXAMPLES = r"""
     bucket: dagster-production-dags-123456789012
     locations: [sales, marketing]
     validate: false
+
+- name: Publish what one of several repositories owns
+  dag_release:
+    path: dags
+    bucket: dagster-production-dags-123456789012
+    repository: finance
+    locations: [finance, ledger]
+    validate: false
+
+- name: Take it out of the platform again
+  dag_release:
+    bucket: dagster-production-dags-123456789012
+    repository: finance
+    state: absent
 """
 
 RETURN = r"""
@@ -112,6 +147,15 @@ published_at:
   type: str
   returned: always
   sample: "2026-01-31T12:00:00.000000Z"
+repository:
+  description: The repository that published, null for the platform's own.
+  type: str
+  returned: always
+left_out:
+  description: Paths in the directory that are no part of the repository's code locations; [] without O(repository).
+  type: list
+  elements: str
+  returned: always
 moved:
   description: Whether this call moved the pointer, or would.
   type: bool
@@ -123,6 +167,10 @@ locations:
   contains:
     all:
       description: All of the release.
+      type: list
+      elements: str
+    own:
+      description: Those that belong to who publishes.
       type: list
       elements: str
     added:
@@ -185,11 +233,13 @@ git_revision:
 """
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.dag_check import CheckError, CheckSettings, check_tree
-from ansible.module_utils.dag_definitions import Definitions, what_changes, write_definitions
+from ansible.module_utils.dag_definitions import Definitions, keep_definitions, what_changes
+from ansible.module_utils.dag_manifest import ManifestError
 from ansible.module_utils.dag_publish import (
     Current,
     MissingBucketError,
@@ -202,22 +252,27 @@ from ansible.module_utils.dag_publish import (
     read_current,
     read_origin,
 )
-from ansible.module_utils.dag_tree import TreeError, read_tree
+from ansible.module_utils.dag_repositories import NOWHERE, checked_owner, own_part
+from ansible.module_utils.dag_tree import Tree, TreeError, read_tree
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Publish, or say what publishing would do; return the module's result."""
     options = module.params
-    tree = read_tree(options["path"], options["locations"])
+    owner = checked_owner(options["repository"], options["take_over"])
+    tree, left_out = _read(options)
     with explained(options["bucket"]):
         store = create_store(options["bucket"], options["prefix"])
         current = _current(module, store)
-        plan = make_plan(store, tree, current)
-    definitions: Definitions | None = None
-    if options["validate"] and plan.release != plan.previous:
+        plan = make_plan(store, tree, current, owner)
+    definitions: Definitions | None = {} if options["state"] == "absent" else None
+    if tree.locations and options["validate"] and plan.release != plan.previous:
         definitions = check_tree(tree, _check_settings(options))
     origin = read_origin(tree.root, options["author"])
-    result: dict[str, Any] = plan.facts() | {"author": origin.author, "git_revision": origin.git_revision}
+    if options["state"] == "absent":
+        origin = replace(origin, git_revision=None)  # That of the directory in which this runs says nothing.
+    facts = {"author": origin.author, "git_revision": origin.git_revision, "left_out": left_out}
+    result: dict[str, Any] = plan.facts() | facts
     with explained(options["bucket"]):
         result |= what_changes(
             store,
@@ -232,14 +287,21 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if module.check_mode:
         return result
     with explained(options["bucket"]):
-        if definitions is not None:
-            write_definitions(store, plan.release, definitions)
-        published = publish(store, plan, origin)
-    return result | {
+        published = publish(store, plan, origin, lambda plan: keep_definitions(store, plan, definitions))
+    # With several repositories it may have become another release than was planned.
+    return {**result, **published.plan.facts()} | {
         "changed": published.moved or bool(plan.orphans),
         "moved": published.moved,
         "published_at": published.pointer.published_at,
     }
+
+
+def _read(options: dict[str, Any]) -> tuple[Tree, list[str]]:
+    """Return what is to be published, and the paths that are no part of a named repository's code locations."""
+    if options["state"] == "absent":
+        return Tree(NOWHERE, (), ()), []
+    tree = read_tree(options["path"], options["locations"])
+    return own_part(tree) if options["repository"] else (tree, [])
 
 
 def _current(module: AnsibleModule, store: Store) -> Current:
@@ -274,10 +336,13 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
+            "path": {"type": "path"},
             "bucket": {"type": "str", "required": True},
             "prefix": {"type": "str", "default": ""},
             "locations": {"type": "list", "elements": "str", "default": []},
+            "repository": {"type": "str", "default": ""},
+            "take_over": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "author": {"type": "str"},
             "validate": {"type": "bool", "default": True},
             "validate_python": {"type": "path"},
@@ -287,12 +352,21 @@ def main() -> None:
             "ui_url": {"type": "str", "default": ""},
             "refuse_vanishing": {"type": "bool", "default": False},
         },
-        required_if=[("validate", True, ("validate_python", "validate_script"))],
+        required_if=[("state", "present", ("path",))],
         supports_check_mode=True,
     )
+    options = module.params
+    if options["state"] == "present" and options["validate"]:
+        if missing := [name for name in ("validate_python", "validate_script") if not options[name]]:
+            module.fail_json(msg=f"validate is true but the following are missing: {', '.join(missing)}")
+    elif options["state"] == "absent" and not options["repository"]:
+        module.fail_json(
+            msg="state is 'absent', and repository is empty: name the one whose code locations shall go, "
+            "-e dags_repository=NAME. make dags-history lists them; the platform's own go with the platform."
+        )
     try:
         module.exit_json(**run(module))
-    except (TreeError, CheckError, PublishError) as error:
+    except (TreeError, CheckError, ManifestError, PublishError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -26,6 +26,14 @@ options:
       - If empty, the release that was served before the present one.
     type: str
     default: ""
+  repository:
+    description:
+      - The repository whose part is rolled back, where several publish into the platform; all others stay as they are
+        served. Without O(release) it is what the repository had before its present part.
+      - If empty, the whole release is served again, with the parts of all repositories as they were; those that go back
+        with it are told in a warning.
+    type: str
+    default: ""
   ui_url:
     description:
       - Address of the web UI, as this machine reaches it. It is asked about jobs, schedules and sensors that vanish.
@@ -56,6 +64,11 @@ EXAMPLES = r"""
   dag_rollback:
     bucket: dagster-production-dags-123456789012
 
+- name: Serve again what a repository had before, and leave the others alone
+  dag_rollback:
+    bucket: dagster-production-dags-123456789012
+    repository: finance
+
 - name: Serve a release that the history lists
   dag_rollback:
     bucket: dagster-production-dags-123456789012
@@ -76,12 +89,16 @@ published_at:
   description: When the pointer to the release was written, in UTC; null in check mode if it would be written.
   type: str
   returned: success
+repository:
+  description: The repository whose part was rolled back, null for all of the release.
+  type: str
+  returned: success
 moved:
   description: Whether this call moved the pointer, or would.
   type: bool
   returned: success
 locations:
-  description: Names of the code locations, under C(all), C(added) and C(removed).
+  description: Names of the code locations, under C(all), C(own), C(added) and C(removed).
   type: dict
   returned: success
 definitions:
@@ -110,10 +127,15 @@ git_revision:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dag_definitions import read_definitions, what_changes
+from ansible.module_utils.dag_definitions import Definitions, keep_definitions, read_definitions, what_changes
+from ansible.module_utils.dag_history import find_earlier_part, read_history
+from ansible.module_utils.dag_manifest import Manifest, ManifestError
 from ansible.module_utils.dag_publish import (
+    Current,
     Origin,
+    Plan,
     PublishError,
+    Store,
     create_store,
     explained,
     find_release,
@@ -122,24 +144,36 @@ from ansible.module_utils.dag_publish import (
     read_current,
     user_name,
 )
+from ansible.module_utils.dag_repositories import Owner, checked_owner
+from ansible.module_utils.dag_tree import TreeError
+
+LOOKED_AT = 200
+"""Of a repository's history, to find what it had before."""
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Roll back, or say what that would do; return the module's result."""
     options = module.params
+    owner = checked_owner(options["repository"])
     with explained(options["bucket"]):
         store = create_store(options["bucket"], options["prefix"])
         current = read_current(store)
         for warning in current.warnings:
             module.warn(warning)
-        target = find_release(store, current, options["release"])
-        plan = make_rollback_plan(store, target, current)
+        target = _target(store, current, owner, options["release"])
+        plan = make_rollback_plan(store, target, current, owner)
+        if not owner.name and (others := _others_that_go_back(plan)):
+            module.warn(
+                f"This serves earlier states of other repositories, too: {', '.join(others)}. To roll back one of them "
+                "alone, name it: make rollback-dags REPOSITORY=NAME (-e dags_repository=NAME)."
+            )
+        definitions = _definitions(store, target, plan)
         origin = Origin(options["author"] or user_name(), target.git_revision)
         result: dict[str, Any] = plan.facts() | {"author": origin.author, "git_revision": origin.git_revision}
         result |= what_changes(
             store,
             plan,
-            read_definitions(store, target.id),
+            definitions,
             ui_url=options["ui_url"],
             refuse=options["refuse_vanishing"],
             warn=module.warn,
@@ -148,12 +182,34 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             result["diff"] = [{"prepared": "".join(f"{line}\n" for line in result["summary"]) + plan.describe()}]
         if module.check_mode:
             return result
-        published = publish(store, plan, origin)
-    return result | {
+        published = publish(store, plan, origin, lambda plan: keep_definitions(store, plan, definitions))
+    # With several repositories it may have become another release than was planned.
+    return {**result, **published.plan.facts()} | {
         "changed": published.moved or bool(plan.orphans),
         "moved": published.moved,
         "published_at": published.pointer.published_at,
     }
+
+
+def _target(store: Store, current: Current, owner: Owner, wanted: str) -> Manifest:
+    """Return the release to roll back to."""
+    if owner.name and not wanted:
+        return find_earlier_part(read_history(store, LOOKED_AT), owner.name)
+    return find_release(store, current, wanted)
+
+
+def _definitions(store: Store, target: Manifest, plan: Plan) -> Definitions | None:
+    """Return what the plan's part defines, None if that is not known of each of its code locations."""
+    own = [location.name for location in target.locations if plan.whole.area.owns(location.name)]
+    known = read_definitions(store, target.id)
+    return None if known is None or set(own) - known.keys() else {name: known[name] for name in own}
+
+
+def _others_that_go_back(plan: Plan) -> list[str]:
+    """Return the named repositories whose part a roll-back of everything changes."""
+    before = {each.name: each for each in plan.current.manifest.repositories} if plan.current.manifest else {}
+    after = {each.name: each for each in plan.whole.repositories}
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
 def main() -> None:
@@ -163,6 +219,7 @@ def main() -> None:
             "bucket": {"type": "str", "required": True},
             "prefix": {"type": "str", "default": ""},
             "release": {"type": "str", "default": ""},
+            "repository": {"type": "str", "default": ""},
             "ui_url": {"type": "str", "default": ""},
             "refuse_vanishing": {"type": "bool", "default": False},
             "author": {"type": "str"},
@@ -171,7 +228,7 @@ def main() -> None:
     )
     try:
         module.exit_json(**run(module))
-    except PublishError as error:
+    except (TreeError, ManifestError, PublishError) as error:
         module.fail_json(msg=str(error))
 
 

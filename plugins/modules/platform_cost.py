@@ -25,6 +25,12 @@ options:
     description: Code locations and the repositories that they come from; the inventory's tag C(repository) for others.
     type: dict
     default: {}
+  other_repositories:
+    description: >-
+      The inventory's C(dags_repositories), by name with a list C(locations): other repositories that publish code
+      locations of their own. O(repositories) comes before it.
+    type: dict
+    default: {}
   location_runs:
     description: Code locations and how many of the runs are theirs, in any unit; evenly if it is empty.
     type: dict

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -132,6 +133,56 @@ def release(platform: Account, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_dags_are_deployed_with_the_policy_for_that(platform: Account, release: tuple[str, ...]) -> None:
     assert recap(platform.aws.succeed("deploy_dags.yml", *release))["changed"] == 0
     assert "main" in platform.aws.succeed("dags_history.yml", *platform.publisher).stdout
+
+
+REPOSITORIES = {name: {"locations": [name]} for name in ("finance", "sales")}
+REPOSITORY_FORBIDDEN: dict[str, Callable[[Any], Any]] = {
+    "write a file of the platform's own": lambda s3: s3.put_object(Bucket=BUCKET, Key="dags/main/x.py", Body=b""),
+    "write a file of another repository": lambda s3: s3.put_object(Bucket=BUCKET, Key="dags/sales/x.py", Body=b""),
+    "write a file of a location whose name begins alike": lambda s3: s3.put_object(
+        Bucket=BUCKET, Key="dags/finance_2/x.py", Body=b""
+    ),
+    "write a file beside all locations": lambda s3: s3.put_object(Bucket=BUCKET, Key="dags/x.py", Body=b""),
+    "hide a file of another": lambda s3: s3.delete_object(Bucket=BUCKET, Key="dags/main/__init__.py"),
+    "read a file of another": lambda s3: s3.get_object(Bucket=BUCKET, Key="dags/main/__init__.py"),
+    "hide the pointer": lambda s3: s3.delete_object(Bucket=BUCKET, Key=POINTER),
+    "write beside releases and DAGs": lambda s3: s3.put_object(Bucket=BUCKET, Key="compute-logs/x", Body=b""),
+}
+
+
+def test_a_repository_deploys_with_the_policy_for_its_own_part(
+    platform: Account, release: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Publish, publish again, take something away, roll back, look at the history; nothing beyond its own files."""
+    aws, known = platform.aws, ("-e", json.dumps({"dags_repositories": REPOSITORIES}))
+    policies = printed_policies(aws, *WITH_USER, *known)
+    pipeline = as_user(aws, "finance", {"dags-finance": policies["dags-finance"]})
+    (tmp_path / "finance").mkdir()
+    (tmp_path / "finance/__init__.py").write_text("", encoding="utf-8")
+    extra = tmp_path / "finance/extra.py"
+    extra.write_text("x = 1\n", encoding="utf-8")
+    given = {"dags_path": str(tmp_path), "dags_repository": "finance", "dag_release_validate": False}
+    arguments = ("-e", json.dumps(given), *known, *pipeline)
+    assert recap(aws.succeed("deploy_dags.yml", *arguments))["changed"] == 1
+    assert recap(aws.succeed("deploy_dags.yml", *arguments))["changed"] == 0
+    extra.unlink()
+    assert recap(aws.succeed("deploy_dags.yml", *arguments))["changed"] == 1
+    assert recap(aws.succeed("rollback_dags.yml", *arguments))["changed"] == 1
+    assert "current, rollback" in aws.succeed("dags_history.yml", *arguments).stdout
+    assert recap(aws.succeed("deploy_dags.yml", *release))["changed"] == 0, "the platform's own is as it was"
+
+    s3 = Grant(*read_keys(aws.state / "finance.cfg")).clients(aws)("s3")
+    versions = aws.client("s3").list_object_versions(Bucket=BUCKET, Prefix=POINTER)["Versions"]
+    forbidden = REPOSITORY_FORBIDDEN | {
+        "forget what was served": lambda s3: s3.delete_object(
+            Bucket=BUCKET, Key=POINTER, VersionId=versions[-1]["VersionId"]
+        )
+    }
+    for what, act in forbidden.items():
+        try:
+            refused(lambda act=act: act(s3))  # type: ignore[misc] # bound at once
+        except AssertionError as error:
+            pytest.fail(f"the repository may {what}: {error}")
 
 
 DEPLOYER_FORBIDDEN: dict[str, Callable[[Any, dict[str, str]], Any]] = {

@@ -110,6 +110,7 @@ def test_default_tree_twice_and_with_stats(endpoint: str) -> None:
     assert handed == {
         "dag_release_id": release,
         "dag_release_previous_id": None,
+        "dag_release_repository": "",
         "dag_release_changed": True,
         "dag_release_converged": False,  # nobody is there to serve it
         "dag_release_tasks": [],

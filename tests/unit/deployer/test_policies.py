@@ -248,5 +248,6 @@ def test_the_playbook_reads_what_is_tested_here() -> None:
         "budget",
         "image",
         "trust",
+        "repositories",
     ]
     assert plays[1]["vars"]["deployer_policy_limit"] == LIMIT

@@ -15,8 +15,8 @@ import yaml
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 GITHUB = sorted((ROOT / "examples" / "github").glob("*.yml"))
-GITLAB = ROOT / "examples" / "gitlab" / "gitlab-ci.yml"
-PIPELINES = [*GITHUB, GITLAB]
+GITLAB = sorted((ROOT / "examples" / "gitlab").glob("*.yml"))
+PIPELINES = [*GITHUB, *GITLAB]
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +42,7 @@ def test_actionlint_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(("schema", "file"), [*(("github-workflows", file) for file in GITHUB), ("gitlab-ci", GITLAB)])
+@pytest.mark.parametrize(("schema", "file"), [*(("github-workflows", file) for file in GITHUB), *(("gitlab-ci", file) for file in GITLAB)])
 def test_schemas(schema: str, file: Path) -> None:
     done = run(BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,6 +83,20 @@ def test_commands_exist(file: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"make ([a-z-]+)", re.sub(r"#.*", "", text))) <= targets
     assert all(os.access(ROOT / name, os.X_OK) for name in re.findall(r"(?:local|examples)/\w+\.sh", text))
+
+
+@pytest.mark.parametrize("file", PIPELINES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_another_repository_says_which_it_is_and_where_its_dags_are(file: Path) -> None:
+    """`make` takes both from the environment; without them it would publish the platform's own."""
+    text = re.sub(r"#.*", "", file.read_text(encoding="utf-8"))
+    assert ("DIR:" in text) == (file.stem == "deploy-own-locations")
+    if file.stem == "deploy-own-locations":
+        assert "make deploy-dags" in text
+        # GitLab's variables of a project are in the environment of its jobs already.
+        assert "REPOSITORY:" in text or file.parent.name == "gitlab"
+        done = run("make", "--dry-run", "deploy-dags", REPOSITORY="finance", DIR="/own/dags", ENV="example")
+        assert '-e "dags_path=/own/dags" -e "dags_repository=finance"' in done.stdout
+        assert "inventories/example/hosts.yml" in done.stdout
 
 
 def test_check_dags_names_file_and_line(tmp_path: Path) -> None:

@@ -68,6 +68,60 @@ def test_id_is_the_one_that_published_manifests_have() -> None:
     assert m.release_id([entry()], [m.CodeLocation("main", "dags.main")]) == "ac456db2d88df763"
 
 
+FINANCE = m.Repository("finance", ("finance",), "a1b2c3", "ada", "2026-01-31T12:00:00Z")
+
+
+def several(*repositories: m.Repository) -> m.Manifest:
+    """Return a manifest of two code locations with these owners."""
+    files = (entry("finance/__init__.py"), entry())
+    locations = (m.CodeLocation("finance", "dags.finance"), m.CodeLocation("main", "dags.main"))
+    identifier = m.release_id(files, locations, repositories)
+    return m.Manifest(identifier, "2026-01-31T12:00:00Z", "ada", None, locations, files, repositories)
+
+
+def test_several_repositories_survive_the_round_trip() -> None:
+    manifest = several(FINANCE, replace(FINANCE, name="platform-team", locations=("main",), git_revision=None))
+    assert m.parse_manifest(m.dump_manifest(manifest)) == manifest
+    pointer = replace(POINTER, repository="finance")
+    assert m.parse_pointer(m.dump_pointer(pointer)) == pointer
+
+
+def test_documents_of_a_single_repository_do_not_mention_any() -> None:
+    """So that containers of an image from before go on reading them."""
+    assert "repositories" not in json.loads(m.dump_manifest(build()))
+    assert "repository" not in json.loads(m.dump_pointer(POINTER))
+
+
+def test_id_depends_on_who_owns_what_and_not_on_when_it_was_published() -> None:
+    assert several().id != several(FINANCE).id
+    assert several(FINANCE).id != several(replace(FINANCE, name="other")).id
+    assert several(FINANCE).id == several(replace(FINANCE, author="bob", published_at="2026-02-01T00:00:00Z")).id
+
+
+@pytest.mark.parametrize(
+    ("repositories", "why"),
+    [
+        ((FINANCE, FINANCE), "the repository 'finance' is listed twice"),
+        ((FINANCE, replace(FINANCE, name="other")), "the location 'finance' has two owners"),
+        ((replace(FINANCE, locations=("hr",)),), "owns the location 'hr', which is not listed"),
+        ((replace(FINANCE, locations=()),), r"locations \[\] is not a list of names, or empty"),
+        ((replace(FINANCE, name="a/b"),), "repository 'a/b' is not a name of at most 63 letters"),
+        ((replace(FINANCE, name="x" * 64),), "is not a name of at most 63 letters"),
+        ((replace(FINANCE, published_at="yesterday"),), "published_at 'yesterday' is not a UTC time"),
+        ((replace(FINANCE, author=""),), "author '' is not text, or empty"),
+    ],
+)
+def test_refused_repositories(repositories: tuple[m.Repository, ...], why: str) -> None:
+    with pytest.raises(m.ManifestError, match=why):
+        m.parse_manifest(m.dump_manifest(several(*repositories)))
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "-x", "a b", "ü"])
+def test_refused_repository_names(name: str) -> None:
+    with pytest.raises(m.ManifestError, match="is not a name of at most"):
+        m.validate_repository_name(name)
+
+
 def test_keys() -> None:
     assert m.pointer_key("") == "releases/current"
     assert m.manifest_key("team/", "0123456789abcdef") == "team/releases/0123456789abcdef.json"

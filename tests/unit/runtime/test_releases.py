@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dagster_ecs_runtime.bucket import SyncError
-from dagster_ecs_runtime.manifest import CodeLocation, FileEntry, Manifest, release_id
+from dagster_ecs_runtime.manifest import CodeLocation, FileEntry, Manifest, Repository, release_id
 from dagster_ecs_runtime.releases import Releases
+from dagster_ecs_runtime.settings import OWNERS
 
 
 class FakeBucket:
@@ -50,6 +53,16 @@ def test_fetch_places_every_file_read_only(tmp_path: Path) -> None:
     assert path.read_bytes() == b"a = 1"
     assert path.stat().st_mode & 0o777 == 0o444
     assert directory.stat().st_mode & 0o777 == 0o555
+
+
+def test_owners_of_code_locations_lie_beside_the_manifest(tmp_path: Path) -> None:
+    store = releases(tmp_path, FakeBucket({"main/__init__.py": b""}))
+    single = manifest({})
+    assert not (store.fetch(single) / OWNERS).exists()
+    owners = (Repository("finance", ("main",), None, "me", "2026-01-01T00:00:00Z"),)
+    several = replace(single, id=release_id(single.files, single.locations, owners), repositories=owners)
+    assert json.loads((store.fetch(several) / OWNERS).read_bytes()) == {"main": "finance"}
+    assert store.manifest(several.id) == several
 
 
 def test_unchanged_files_are_not_fetched_again(tmp_path: Path) -> None:

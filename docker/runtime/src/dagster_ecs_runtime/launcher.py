@@ -11,7 +11,7 @@ import json
 import re
 import socket
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dagster import DagsterRun
@@ -20,10 +20,14 @@ from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreac
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from .settings import runs_socket
+from .manifest import ROOT_PACKAGE
+from .settings import OWNERS, runs_socket
 
 RELEASE_TAG = "dagster_ecs/release"
 """Tag of every run: the release that it executes."""
+
+REPOSITORY_TAG = "dagster_ecs/repository"
+"""Tag of the runs of a code location that one of several repositories publishes: its name."""
 
 _LAUNCH_SECONDS = 120.0
 """A release that has left the disk is fetched first."""
@@ -60,6 +64,8 @@ class ReleaseRunLauncher(RunLauncher, ConfigurableClass):  # type: ignore[misc]
             error = f"the supervisor of the task does not answer: {problem}"
         if error is not None:
             raise DagsterUserCodeUnreachableError(f"Release {release} cannot execute the run: {error}")
+        if repository := repository_of(run):
+            self._instance.add_run_tags(run.run_id, {REPOSITORY_TAG: repository})
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt a run of this task at once; one of another task notices within about ten seconds."""
@@ -104,6 +110,17 @@ def release_of(run: DagsterRun) -> str:
             f"Run {run.run_id} was not created from a release: its code is at {directory or 'an unknown place'!r}. "
             "Launch it from the web UI, a schedule or a sensor of this platform."
         )
+    return name
+
+
+def repository_of(run: DagsterRun) -> str | None:
+    """Return the name of the repository that publishes a run's code location, None if it is the platform's own."""
+    pointer = run.job_code_origin.repository_origin.code_pointer if run.job_code_origin else None
+    try:
+        owners = json.loads((Path(getattr(pointer, "working_directory", None) or "") / OWNERS).read_bytes())
+    except FileNotFoundError:
+        return None
+    name: str | None = owners.get(str(getattr(pointer, "module", "")).removeprefix(f"{ROOT_PACKAGE}."))
     return name
 
 

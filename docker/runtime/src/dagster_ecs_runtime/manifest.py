@@ -53,11 +53,15 @@ MAX_SEGMENT_BYTES = 255
 MAX_LOCATION_NAME = 40
 """Characters. A location's socket path holds it, and socket paths end at 107 bytes."""
 
+MAX_REPOSITORY_NAME = 63
+"""Characters. IAM policies and files are named after it."""
+
 _RELEASE_ID = re.compile(r"[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -88,8 +92,23 @@ class CodeLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Repository:
+    """One of several repositories that publish into a platform: what it is called, the names of the code locations that
+    it owns, with all files in their directories, and when who published them last, from which git revision."""
+
+    name: str
+    locations: tuple[str, ...]
+    git_revision: str | None
+    author: str
+    published_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """A release. ``locations`` are sorted by name and ``files`` by path; both may be relied on."""
+    """A release. ``locations`` and ``repositories`` are sorted by name, ``files`` by path; that may be relied on.
+
+    What belongs to no repository of the list is the platform's own. An empty list is left out of the document.
+    """
 
     id: str
     created_at: str
@@ -97,11 +116,15 @@ class Manifest:
     git_revision: str | None
     locations: tuple[CodeLocation, ...]
     files: tuple[FileEntry, ...]
+    repositories: tuple[Repository, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What ``releases/current`` says: which release, in which version of its manifest, and since when."""
+    """What ``releases/current`` says: which release, in which version of its manifest, since when, and of whose making.
+
+    ``repository`` is the one that published, None for the platform's own.
+    """
 
     release: str
     manifest_version_id: str
@@ -109,6 +132,7 @@ class Pointer:
     author: str
     git_revision: str | None
     previous: str | None
+    repository: str | None = None
 
 
 def pointer_key(prefix: str) -> str:
@@ -126,12 +150,19 @@ def file_key(prefix: str, path: str) -> str:
     return f"{prefix}{ROOT_PACKAGE}/{path}"
 
 
-def release_id(files: Iterable[FileEntry], locations: Iterable[CodeLocation]) -> str:
-    """Return the id that this content always has: 16 hex digits, in whatever order it is given."""
-    content = {
+def release_id(
+    files: Iterable[FileEntry], locations: Iterable[CodeLocation], repositories: Iterable[Repository] = ()
+) -> str:
+    """Return the id that this content always has: 16 hex digits, in whatever order it is given.
+
+    Whose it is belongs to it, when it was published does not.
+    """
+    content: dict[str, Any] = {
         "files": sorted([entry.path, entry.sha256] for entry in files),
         "locations": sorted([location.name, location.module] for location in locations),
     }
+    if owners := sorted([each.name, *sorted(each.locations)] for each in repositories):
+        content["repositories"] = owners
     canonical = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
@@ -178,6 +209,16 @@ def validate_location_name(name: str) -> str:
     return name
 
 
+def validate_repository_name(name: str) -> str:
+    """Return ``name`` if a repository can be called so, else raise ManifestError."""
+    if not _REPOSITORY.fullmatch(name) or len(name) > MAX_REPOSITORY_NAME:
+        raise ManifestError(
+            f"repository {_short(name)} is not a name of at most {MAX_REPOSITORY_NAME} letters, digits, '.', '_' and "
+            "'-', beginning with a letter or a digit"
+        )
+    return name
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return the document of ``manifest``; the same manifest always gives the same bytes."""
     return _dump({"schema": SCHEMA, **asdict(manifest)})
@@ -190,15 +231,20 @@ def dump_pointer(pointer: Pointer) -> bytes:
 
 def parse_manifest(document: bytes) -> Manifest:
     """Return the manifest in ``document``, complete and consistent, or raise ManifestError."""
-    fields = _fields(document, "manifest", Manifest.__slots__)
+    fields = _fields(document, "manifest", Manifest.__slots__, {"repositories": []})
     files = tuple(_file(value, f"manifest: files[{number}]") for number, value in enumerate(_list(fields, "files")))
     locations = tuple(
         _location(value, f"manifest: locations[{number}]") for number, value in enumerate(_list(fields, "locations"))
     )
     _check_files(files)
     _check_locations(locations, {entry.path for entry in files})
+    repositories = tuple(
+        _repository(value, f"manifest: repositories[{number}]")
+        for number, value in enumerate(_list(fields, "repositories"))
+    )
+    _check_repositories(repositories, {location.name for location in locations})
     identifier = _matching(fields, "id", _RELEASE_ID, "16 hex digits", "manifest")
-    expected = release_id(files, locations)
+    expected = release_id(files, locations, repositories)
     if identifier != expected:
         raise ManifestError(
             f"manifest: id {identifier!r} does not belong to its content, which has the id {expected!r}; "
@@ -211,12 +257,13 @@ def parse_manifest(document: bytes) -> Manifest:
         git_revision=_optional_text(fields, "git_revision", "manifest"),
         locations=tuple(sorted(locations, key=lambda location: location.name)),
         files=tuple(sorted(files, key=lambda entry: entry.path)),
+        repositories=tuple(sorted(repositories, key=lambda repository: repository.name)),
     )
 
 
 def parse_pointer(document: bytes) -> Pointer:
     """Return the pointer in ``document``, or raise ManifestError."""
-    fields = _fields(document, "pointer", Pointer.__slots__)
+    fields = _fields(document, "pointer", Pointer.__slots__, {"repository": None})
     previous = fields["previous"]
     if previous is not None:
         previous = _matching(fields, "previous", _RELEASE_ID, "16 hex digits or null", "pointer")
@@ -227,6 +274,7 @@ def parse_pointer(document: bytes) -> Pointer:
         author=_text(fields, "author", "pointer"),
         git_revision=_optional_text(fields, "git_revision", "pointer"),
         previous=previous,
+        repository=None if fields["repository"] is None else _repository_name(fields["repository"], "pointer"),
     )
 
 
@@ -263,6 +311,25 @@ def _check_locations(locations: Sequence[CodeLocation], paths: set[str]) -> None
                 f"manifest: the location {_short(location.name)} is the module {location.module!r}, "
                 f"but {module_path}/__init__.py is not among the files"
             )
+
+
+def _check_repositories(repositories: Sequence[Repository], locations: set[str]) -> None:
+    """Refuse repositories that are listed twice, and locations that are not there or have two owners."""
+    names: set[str] = set()
+    owned: set[str] = set()
+    for repository in repositories:
+        if repository.name in names:
+            raise ManifestError(f"manifest: the repository {_short(repository.name)} is listed twice")
+        names.add(repository.name)
+        for location in repository.locations:
+            if location not in locations:
+                raise ManifestError(
+                    f"manifest: the repository {_short(repository.name)} owns the location {_short(location)}, "
+                    "which is not listed"
+                )
+            if location in owned:
+                raise ManifestError(f"manifest: the location {_short(location)} has two owners")
+            owned.add(location)
 
 
 def _file(value: object, where: str) -> FileEntry:
@@ -302,8 +369,32 @@ def _location(value: object, where: str) -> CodeLocation:
     return CodeLocation(name=name, module=module)
 
 
-def _fields(document: bytes, kind: str, names: Iterable[str]) -> dict[str, Any]:
-    """Return the fields of a whole document, its schema checked first."""
+def _repository(value: object, where: str) -> Repository:
+    """Return the repository in ``value``."""
+    fields = _object(value, where, Repository.__slots__)
+    locations = fields["locations"]
+    if not isinstance(locations, list) or not locations or not all(isinstance(name, str) for name in locations):
+        raise ManifestError(f"{where}: locations {_short(locations)} is not a list of names, or empty")
+    return Repository(
+        name=_repository_name(fields["name"], where),
+        locations=tuple(sorted(locations)),
+        git_revision=_optional_text(fields, "git_revision", where),
+        author=_text(fields, "author", where),
+        published_at=_timestamp(fields, "published_at", where),
+    )
+
+
+def _repository_name(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise ManifestError(f"{where}: repository {_short(value)} is not text")
+    try:
+        return validate_repository_name(value)
+    except ManifestError as error:
+        raise ManifestError(f"{where}: {error}") from None
+
+
+def _fields(document: bytes, kind: str, names: Iterable[str], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a whole document, its schema checked first; those with a default may be missing."""
     if len(document) > MAX_DOCUMENT_BYTES:
         raise ManifestError(f"{kind}: {len(document)} bytes, at most {MAX_DOCUMENT_BYTES} are allowed")
     try:
@@ -323,7 +414,7 @@ def _fields(document: bytes, kind: str, names: Iterable[str]) -> dict[str, Any]:
             f"{kind}: schema {schema} is newer than {SCHEMA}, the newest this program reads; "
             "update the container image, or publish with the matching version"
         )
-    return _object(value, kind, ["schema", *names])
+    return _object({**defaults, **value}, kind, ["schema", *names])
 
 
 def _object(value: object, where: str, names: Iterable[str]) -> dict[str, Any]:
@@ -387,6 +478,8 @@ def _timestamp(fields: dict[str, Any], name: str, where: str) -> str:
 
 
 def _dump(fields: dict[str, Any]) -> bytes:
+    # What only several repositories need is not mentioned without them.
+    fields = {name: value for name, value in fields.items() if value or name not in ("repositories", "repository")}
     return (json.dumps(fields, separators=(",", ":"), ensure_ascii=False) + "\n").encode("utf-8")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import queue
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from .bucket import ReleaseBucket, SyncError, UnusableError
 from .manifest import ROOT_PACKAGE, FileEntry, Manifest, dump_manifest, parse_manifest
+from .settings import OWNERS
 
 _MANIFEST = "manifest.json"
 _LAST_WRITES_SECONDS = 1
@@ -73,6 +75,9 @@ class Releases:
 
             _for_each(wanted.files, place, cancelled)
             _write(work / _MANIFEST, [dump_manifest(wanted)])
+            owners = {location: each.name for each in wanted.repositories for location in each.locations}
+            if owners:
+                _write(work / OWNERS, [json.dumps(owners).encode()])
             directories = [Path(where) for where, _, _ in os.walk(work)]
             for directory in directories:
                 _sync(directory)

@@ -22,6 +22,9 @@ STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 RUN_DIR = "/run/dagster"
 """Where the sockets of a task are, unless DAGSTER_RUN_DIR names another place."""
 
+OWNERS = "repositories.json"
+"""In a release's directory, where several repositories publish: code location -> name of its repository."""
+
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,61}[a-z0-9]?")
 _LONGEST_SOCKET_PATH = 107
 """Bytes: unix(7)."""
