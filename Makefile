@@ -163,7 +163,7 @@ deployer-policy: env-controller ## Print the IAM policies for whoever deploys (p
 .PHONY: awx
 awx: env-controller ## Put awx/ into AWX: templates, surveys, workflow; CONTROLLER_HOST, CONTROLLER_OAUTH_TOKEN (playbooks/awx.yml)
 	@local/bootstrap.sh awx
-	@ANSIBLE_STDOUT_CALLBACK=default .venv/awx/bin/ansible-playbook -i $(INVENTORY) playbooks/awx.yml $(ARGS)
+	@.venv/awx/bin/ansible-playbook -i $(INVENTORY) playbooks/awx.yml $(ARGS)
 
 .PHONY: infra-destroy
 infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.yml)

@@ -336,6 +336,9 @@ class Controller:
         ):
             raise Refused(detail="Credential types that are in use cannot be deleted")
         del self.items[name][key]
+        for (_, association), ids in self.associated.items():
+            if ASSOCIATIONS[association] == name and key in ids:
+                ids.remove(key)
         for other, field in GOES_WITH.items():
             if REFERS.get(field) == name or (field == "unified_job_template" and name.endswith("job_templates")):
                 for item in [each for each in self.items[other].values() if each[field] == key]:

@@ -34,8 +34,8 @@ class Controller:
     aws: Emulator
     directory: Path
 
-    def launch(self, playbook: str, job: str, **extra_vars: Any) -> list[dict[str, Any]]:
-        """Run a playbook by transmit, worker and process; return its events."""
+    def launch(self, playbook: str, job: str, tags: str = "", **extra_vars: Any) -> list[dict[str, Any]]:
+        """Run a playbook by transmit, worker and process; return its events. Tags are passed as AWX does."""
         data = self.directory / job
         (data / "inventory").mkdir(parents=True)
         (data / "env").mkdir()
@@ -45,6 +45,8 @@ class Controller:
         environment = {"DAGSTER_LOCAL_AWS_PORT": str(self.aws.port), "DAGSTER_LOCAL_STATE": str(self.aws.state)}
         (data / "env" / "envvars").write_text(json.dumps(environment), encoding="utf-8")
         (data / "env" / "extravars").write_text(json.dumps(extra_vars), encoding="utf-8")
+        if tags:
+            (data / "env" / "cmdline").write_text(f"-t {tags}", encoding="utf-8")
         bin_first = {"PATH": f"{RUNNER.parent}:{clean_environment()['PATH']}"}
         # Each reads what the one before has written, as over AWX's mesh.
         stream = b""
@@ -87,17 +89,21 @@ def stats(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_site_and_deploy_dags_run_from_an_imported_inventory(controller: Controller) -> None:
-    made = stats(controller.launch("playbooks/site.yml", "site"))
+    made = stats(controller.launch("playbooks/site.yml", "site", tags="s3"))
     assert made["changed"]["localhost"] > 0
     assert made["failures"] == {}
     deployed = controller.launch(
         "playbooks/deploy_dags.yml",
         "deploy",
         dag_release_wait="false",
-        dag_release_author="somebody of AWX",
+        awx_user_name="somebody of AWX",
+        awx_job_id=17,
         dag_release_validate_python=str(CONTAINER_PYTHON),
     )
-    release = stats(deployed)["artifact_data"]["dag_release_id"]
+    handed_on = stats(deployed)["artifact_data"]
+    release = handed_on["dag_release_id"]
+    assert {"dag_release_previous_id", "dag_release_changed", "dag_release_tasks"} <= set(handed_on)
+    assert handed_on["dag_release_converged"] is False
     s3 = controller.aws.client("s3")
     (bucket,) = s3.list_buckets()["Buckets"]
     pointer = json.loads(s3.get_object(Bucket=bucket["Name"], Key="releases/current")["Body"].read())
