@@ -61,11 +61,12 @@ ANSWERED: dict[str, dict[str, str]] = {
     },
     "rollback_dags": {
         "dag_release_rollback_to": "",
+        "dags_repository": "",
         "dag_release_wait": "false",
         "dag_release_wait_timeout": "120",
         "dag_release_refuse_vanishing": "false",
     },
-    "dags_history": {"dag_release_history_limit": "2", "dag_release_history_format": "json"},
+    "dags_history": {"dag_release_history_limit": "2", "dag_release_history_format": "json", "dags_repository": ""},
     "deploy": {"deploy_steady_seconds": "0"},
     "status": {"status_format": "json"},
     "doctor": {"doctor_format": "json"},
