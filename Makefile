@@ -165,6 +165,13 @@ awx: env-controller ## Put awx/ into AWX: templates, surveys, workflow; CONTROLL
 	@local/bootstrap.sh awx
 	@.venv/awx/bin/ansible-playbook -i $(INVENTORY) playbooks/awx.yml $(ARGS)
 
+.PHONY: awx-image
+awx-image: ## Build the image that jobs of AWX run in: NAME=<registry>/dagster-ecs-ee:1 (docs/awx.md); needs Docker
+	@[ -n "$(NAME)" ] || { echo "ERROR: NAME is empty. Say what the image is called: make awx-image NAME=<registry>/dagster-ecs-ee:1" >&2; exit 2; }
+	@local/bootstrap.sh test
+	@DOCKER_BUILDKIT=1 .venv/test/bin/ansible-builder build --container-runtime docker --context build/execution-environment --tag "$(NAME)" $(ARGS)
+	@echo "Built. Push it, and name it in awx/settings.yml (awx_execution_environment_image): docker push $(NAME)"
+
 .PHONY: infra-destroy
 infra-destroy: env-controller ## Remove the infrastructure (playbooks/destroy.yml)
 	@$(ANSIBLE) playbooks/destroy.yml $(ARGS)

@@ -42,7 +42,10 @@ def test_actionlint_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(("schema", "file"), [*(("github-workflows", file) for file in GITHUB), *(("gitlab-ci", file) for file in GITLAB)])
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [*(("github-workflows", file) for file in GITHUB), *(("gitlab-ci", file) for file in GITLAB)],
+)
 def test_schemas(schema: str, file: Path) -> None:
     done = run(BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
     assert done.returncode == 0, done.stdout + done.stderr
