@@ -237,10 +237,12 @@ def tables(status: Mapping[str, Any]) -> list[Table]:
         ),
     ]
     if status["deploys"]:
+        several = any(entry["repository"] for entry in status["deploys"])
         rows: list[tuple[str, ...]] = [
             (
                 entry["published_at"][:19].replace("T", " "),
                 _or_dash(entry["release"]),
+                *([_or_dash(entry["repository"])] if several else []),
                 _or_dash(entry["author"]),
                 _or_dash((entry["git_revision"] or "")[:8]),
                 "current" if entry["current"] else "",
@@ -248,7 +250,8 @@ def tables(status: Mapping[str, Any]) -> list[Table]:
             )
             for entry in status["deploys"]
         ]
-        found.append(("Last deploys", ("when (UTC)", "release", "who", "git", "", ""), rows))
+        repository = ["repository"] if several else []
+        found.append(("Last deploys", ("when (UTC)", "release", *repository, "who", "git", "", ""), rows))
     return [table for table in found if table[2]]
 
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from module_utils.dag_publish import create_store, make_plan, publish, read_current, read_origin
+from module_utils.dag_repositories import Owner, own_part
 from module_utils.dag_tree import read_tree
 from tests.e2e.dagster_client import DagsterClient, wait_for
 from tests.e2e.platform_under_test import free_ports
@@ -64,11 +65,15 @@ class Bucket:
         self.endpoint, self.tree = endpoint, tree
         self.name = f"runtime-{tree.parent.name.lower().replace('_', '-')}"[:60].strip("-")
         self.s3 = create_bucket(endpoint, self.name)
+        self.repository = ""
+        """Which of several repositories publishes; "" for the platform's own."""
 
     def publish(self) -> str:
         """Publish the tree and return the release id."""
         store = create_store(self.name)
-        plan = make_plan(store, read_tree(str(self.tree)), read_current(store))
+        tree = read_tree(str(self.tree))
+        own = own_part(tree)[0] if self.repository else tree
+        plan = make_plan(store, own, read_current(store), Owner(self.repository))
         return publish(store, plan, read_origin(self.tree)).pointer.release
 
 

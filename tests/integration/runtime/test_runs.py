@@ -238,6 +238,7 @@ def test_queued_runs_execute_the_release_they_were_created_from(bucket: Bucket, 
         (package / "__init__.py").write_text(text, encoding="utf-8")
         return bucket.publish()
 
+    bucket.repository = "team"
     one = release("one", "RUNNING")
     webserver = start("webserver", max_concurrent_runs=1)
     webserver.wait_release(one)
@@ -287,6 +288,7 @@ def test_queued_runs_execute_the_release_they_were_created_from(bucket: Bucket, 
     tags = {run["runId"]: run["tags"] for run in webserver.ui.query(_RUNS)["runsOrError"]["results"]}
     for run in runs:
         assert {"key": "dagster_ecs/release", "value": one} in tags[run]
+        assert {"key": "dagster_ecs/repository", "value": "team"} in tags[run]
 
 
 def test_run_whose_release_is_gone_says_so(bucket: Bucket, start: Start, gate: Gate) -> None:

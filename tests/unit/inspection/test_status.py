@@ -75,6 +75,7 @@ DEPLOY = {
     "release": "6f1d2a9c0b3e4f58",
     "author": "Ada",
     "git_revision": "0c6ff2f1d7",
+    "repository": None,
     "current": True,
     "what": "release",
     "age_seconds": 600.0,
@@ -225,6 +226,9 @@ def test_the_screen() -> None:
     assert titles["Last deploys"][1] == [
         ("2027-01-15 08:00:00", "6f1d2a9c0b3e4f58", "Ada", "0c6ff2f1", "current", ""),
     ]
+    several = status(deploys=[{**DEPLOY, "repository": "finance"}, DEPLOY])
+    (shown,) = [rows for title, _, rows in tables(several) if title == "Last deploys"]
+    assert [row[2:4] for row in shown] == [("finance", "Ada"), ("-", "Ada")]
     assert facts(status()) == [
         ("Daemons", "last heartbeats ASSET never, SCHEDULER 12 s ago"),
         ("Runs", "2 queued (the oldest for 30 s), 1 in progress, 0 failed in the last minute"),

@@ -59,12 +59,12 @@ class ReleaseRunLauncher(RunLauncher, ConfigurableClass):  # type: ignore[misc]
         release = release_of(run)
         self._instance.add_run_tags(run.run_id, {RELEASE_TAG: release})
         try:
-            error = _ask({"launch": run.run_id, "release": release}, _LAUNCH_SECONDS)["error"]
+            answer = _ask({"launch": run.run_id, "release": release}, _LAUNCH_SECONDS)
         except OSError as problem:
-            error = f"the supervisor of the task does not answer: {problem}"
-        if error is not None:
-            raise DagsterUserCodeUnreachableError(f"Release {release} cannot execute the run: {error}")
-        if repository := repository_of(run):
+            answer = {"error": f"the supervisor of the task does not answer: {problem}"}
+        if answer["error"] is not None:
+            raise DagsterUserCodeUnreachableError(f"Release {release} cannot execute the run: {answer['error']}")
+        if repository := repository_of(run, Path(answer["directory"])):
             self._instance.add_run_tags(run.run_id, {REPOSITORY_TAG: repository})
 
     def terminate(self, run_id: str) -> bool:
@@ -113,11 +113,14 @@ def release_of(run: DagsterRun) -> str:
     return name
 
 
-def repository_of(run: DagsterRun) -> str | None:
-    """Return the name of the repository that publishes a run's code location, None if it is the platform's own."""
+def repository_of(run: DagsterRun, directory: Path) -> str | None:
+    """Return the name of the repository that publishes a run's code location, None if it is the platform's own.
+
+    ``directory`` is that of the run's release, in this task.
+    """
     pointer = run.job_code_origin.repository_origin.code_pointer if run.job_code_origin else None
     try:
-        owners = json.loads((Path(getattr(pointer, "working_directory", None) or "") / OWNERS).read_bytes())
+        owners = json.loads((directory / OWNERS).read_bytes())
     except FileNotFoundError:
         return None
     name: str | None = owners.get(str(getattr(pointer, "module", "")).removeprefix(f"{ROOT_PACKAGE}."))

@@ -3,7 +3,7 @@
 Dagster's processes ask for them through a Unix socket (see launcher.py): the supervisor has the releases on disk, and
 outlives the daemon and every code server. A request is one line of JSON, and so is the answer:
 
-    {"launch": <run id>, "release": <release id>}   ->  {"error": str | null}
+    {"launch": <run id>, "release": <release id>}   ->  {"error": str | null, "directory": str, the release's}
     {"terminate": <run id>}                         ->  {"found": bool}
     {"look_up": <run id>}                           ->  {"state": "running" | "ended" | "unknown",
                                                          "exit_code": int | null, "tail": str}
@@ -98,33 +98,33 @@ class Runs:
             run.kill_group()
         self.tend()
 
-    def _launch(self, run_id: str, release: str) -> str | None:
-        """Start a run; return why it cannot be started."""
+    def _launch(self, run_id: str, release: str) -> dict[str, Any]:
+        """Start a run; say where its release is, or why it cannot be started."""
         with self._lock:
             if self._closed.is_set():
-                return "the task is stopping"
+                return {"error": "the task is stopping"}
             if run_id in self._live:
-                return "the run is executed already"
+                return {"error": "the run is executed already"}
             self._launching[release] += 1  # from here on its directory stays
         try:
             directory = self._directory_of(release)
             with self._lock:
                 if self._closed.is_set():
-                    return "the task is stopping"
+                    return {"error": "the task is stopping"}
                 run = _Run(run_id, release, directory, self._env)
                 self._live[run_id] = run
         except SyncError as error:
-            return str(error)
+            return {"error": str(error)}
         finally:
             with self._lock:
                 self._launching[release] -= 1
         events.emit("run_started", run_id=run_id, release=release, pid=run.pid)
-        return None
+        return {"error": None, "directory": str(directory)}
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         match request:
             case {"launch": str(run_id), "release": str(release)} if _are_ids(run_id, release):
-                return {"error": self._launch(run_id, release)}
+                return self._launch(run_id, release)
             case {"terminate": str(run_id)}:
                 with self._lock:
                     run = self._live.get(run_id)
