@@ -696,10 +696,11 @@ def _move(
         if _write_pointer(store, pointer, plan.current.etag):
             return Published(pointer, moved=True, plan=plan)
         winner = read_current(store)
-        overtaken = winner.pointer is not None and winner.pointer.release != plan.release
-        if store.uncertain and overtaken and same_part(plan.owner, plan.whole.area, manifest, winner.manifest):
-            # It was written, only the answer was lost, and then another repository has published.
-            return Published(winner.pointer, moved=True, plan=plan)
+        first = winner.pointer
+        # It may have been written, only the answer was lost, and then another repository have published.
+        served = same_part(plan.owner, plan.whole.area, manifest, winner.manifest)
+        if store.uncertain and served and first is not None and first.release != plan.release:
+            return Published(first, moved=True, plan=plan)
         again = _recomposed(plan, winner)
         if again is None:
             break
@@ -711,7 +712,6 @@ def _move(
         ours = [{"Key": file_key(store.prefix, path), "VersionId": version} for path, version in uploaded.items()]
         document = [{"Key": manifest_key(store.prefix, plan.release), "VersionId": manifest_version}]
         store.delete([*ours, *([] if plan.owner.name else document), {"Key": note}])
-    first = winner.pointer
     if first is not None and first.release == plan.release:
         return Published(first, moved=False, plan=plan)
     who = (
