@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +34,23 @@ def test_zizmor_finds_nothing_even_as_a_pedant() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_actionlint_finds_nothing() -> None:
-    if not (program := shutil.which("actionlint")):
-        pytest.skip("needs actionlint on PATH; its packages on PyPI fetch it from GitHub while they are installed")
-    done = run(program, *GITHUB)
-    assert done.returncode == 0, done.stdout
+def test_actionlint_finds_nothing_but_what_is_planted(tmp_path: Path) -> None:
+    """With shellcheck, which it runs on the scripts in a workflow."""
+    path = f"{BIN}:{os.environ['PATH']}"
+    done = run(BIN / "actionlint", *GITHUB, PATH=path)
+    assert (done.returncode, done.stdout) == (0, "")
+    text = (ROOT / "examples/github/deploy-dags.yml").read_text(encoding="utf-8")
+    for good, bad, said in (
+        ("github.actor", "github.nobody", 'property "nobody" is not defined'),
+        ("runs-on: ubuntu-24.04", "runs-on: ubuntu-0", 'label "ubuntu-0" is unknown'),
+        ("make deploy-dags", "make $TARGET", "SC2086"),
+    ):
+        assert good in text
+        planted = tmp_path / "planted.yml"
+        planted.write_text(text.replace(good, bad), encoding="utf-8")
+        found = run(BIN / "actionlint", planted, PATH=path)
+        assert found.returncode == 1
+        assert said in found.stdout
 
 
 @pytest.mark.parametrize(
