@@ -36,7 +36,9 @@ class Controller:
             shutil.copy2(ROOT / name, target)
         return self.directory / "project"
 
-    def launch(self, playbook: str, job: str, tags: str = "", **extra_vars: Any) -> list[dict[str, Any]]:
+    def launch(
+        self, playbook: str, job: str, tags: str = "", skip_tags: str = "", **extra_vars: Any
+    ) -> list[dict[str, Any]]:
         """Run a playbook by transmit, worker and process; return its events. Tags are passed as AWX does."""
         data = self.directory / job
         (data / "inventory").mkdir(parents=True)
@@ -46,8 +48,9 @@ class Controller:
         write_script(imported, data / "inventory")
         (data / "env" / "envvars").write_text(json.dumps(dict(self.environment)), encoding="utf-8")
         (data / "env" / "extravars").write_text(json.dumps(extra_vars), encoding="utf-8")
-        if tags:
-            (data / "env" / "cmdline").write_text(f"-t {tags}", encoding="utf-8")
+        options = [*([f"-t {tags}"] if tags else []), *([f"--skip-tags={skip_tags}"] if skip_tags else [])]
+        if options:
+            (data / "env" / "cmdline").write_text(" ".join(options), encoding="utf-8")
         if self.container:
             worker = [*self.container, "ansible-runner", "worker", "--private-data-dir", "/runner"]
         else:
@@ -70,6 +73,7 @@ class Controller:
             )
             stream, errors = done.stdout, errors + done.stderr
         artifacts = data / "artifacts" / job
+        # Without an answer of the worker `process` has nothing to write.
         assert (artifacts / "rc").exists(), errors.decode()
         said = (artifacts / "stdout").read_text(encoding="utf-8")
         assert (artifacts / "rc").read_text(encoding="utf-8") == "0", said
@@ -81,3 +85,8 @@ def stats(events: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what AWX takes from the end of a job: counters, and what it hands to the next node of a workflow."""
     (last,) = [event for event in events if event["event"] == "playbook_on_stats"]
     return dict(last["event_data"])
+
+
+def changed_roles(events: list[dict[str, Any]]) -> set[str]:
+    """Return the roles of which a task has changed something."""
+    return {event["event_data"]["role"] for event in events if event["event_data"].get("res", {}).get("changed")}

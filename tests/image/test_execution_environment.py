@@ -1,22 +1,32 @@
 """The execution environment of AWX, built from its definition, and jobs of AWX in containers of it.
 
-The platform is the one of this directory: the jobs run beside it, and reach the emulator by the network of the machine.
+One account is empty before the first job, and nothing runs in it; the other is that of this directory's platform, whose
+tasks have to serve what a job deploys. Jobs reach the emulator by the network of the machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.awx.jobs import Controller, stats
+from tests.awx.jobs import Controller, changed_roles, stats
 from tests.e2e.dagster_client import wait_for
 from tests.e2e.platform_under_test import Platform
 from tests.image.engine import ROOT, Engine
+from tests.integration.emulated import Emulator, emulator
 
-IMAGE = "dagster-ecs-ee:test"
+pytestmark = pytest.mark.e2e
+
+PYTHON = "/opt/dagster/bin/python"
+"""What DAGs are checked with; it is in the container only."""
 ASSET = """
 
 @dg.asset
@@ -25,18 +35,21 @@ def from_awx() -> None: ...
 
 
 @pytest.fixture(scope="module")
-def image(engine: Engine, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The execution environment, built as docs/awx.md says."""
+def image(engine: Engine, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The execution environment, built as docs/awx.md says; its layers stay for the next time, its name does not."""
+    name = f"dagster-ecs-ee:test-{uuid.uuid4().hex[:12]}"
     base = settings["DAGSTER_IMAGE_BASE"]
     arguments = []
     if base:
         # The official image has Python with pip below /usr/local; the stand-in has Debian's.
-        subprocess.run(
+        made = subprocess.run(
             [engine.program, "build", "--tag", f"{base}-ee", "-"],
-            input=f"FROM {base}\nRUN python3 -m venv /usr/local\n".encode(),
+            input=f"FROM {base}\nRUN python3 -m venv /usr/local\n",
             capture_output=True,
-            check=True,
+            text=True,
+            check=False,
         )
+        assert made.returncode == 0, made.stderr
         arguments = ["--build-arg", f"EE_BASE_IMAGE={base}-ee"]
     bundle = os.environ.get("SSL_CERT_FILE", "")
     more = "--network host" + (f" --secret id=ca,src={bundle}" if bundle else "")
@@ -44,7 +57,7 @@ def image(engine: Engine, settings: dict[str, str], tmp_path_factory: pytest.Tem
     clients = tmp_path_factory.mktemp("bin")
     (clients / "docker").symlink_to(engine.program)
     done = subprocess.run(
-        ["make", "--no-print-directory", "awx-image", f"NAME={IMAGE}"],
+        ["make", "--no-print-directory", "awx-image", f"NAME={name}"],
         cwd=ROOT,
         env={
             **os.environ,
@@ -58,26 +71,61 @@ def image(engine: Engine, settings: dict[str, str], tmp_path_factory: pytest.Tem
         check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:]
-    return IMAGE
+    yield name
+    engine.run("image", "rm", name)
 
 
-@pytest.fixture(scope="module")
-def controller(engine: Engine, image: str, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Controller:
-    """AWX, with a project, and with containers for jobs as its container groups make them: nobody in particular."""
-    mine = {name: value for name, value in platform.environment.items() if name.startswith("DAGSTER_LOCAL_")}
+def awx(engine: Engine, image: str, directory: Path, environment: Mapping[str, str]) -> Controller:
+    """Return AWX with a project, and with containers for jobs as its container groups make them: nobody in particular.
+
+    What jobs write goes with the container, what they would keep below the state directory too.
+    """
     controller = Controller(
-        tmp_path_factory.mktemp("controller"),
-        {**mine, "DAGSTER_LOCAL_STATE": "/runner/state"},
+        directory,
+        {**environment, "DAGSTER_LOCAL_STATE": "/runner/state"},
         (engine.program, "run", "--rm", "--interactive", "--network", "host", image),
     )
     controller.check_out()
     return controller
 
 
-def test_site_and_deploy_dags_run_in_it(controller: Controller, platform: Platform) -> None:
+def current(s3: Any, bucket: str) -> str:
+    """Return the release that the pointer in the bucket names."""
+    pointer = json.loads(s3.get_object(Bucket=bucket, Key="releases/current")["Body"].read())
+    return str(pointer["release"])
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with emulator(tmp_path_factory.mktemp("account")) as found:
+        yield found
+
+
+def test_an_empty_account_gets_the_platform_and_a_release(
+    engine: Engine, image: str, account: Emulator, tmp_path: Path
+) -> None:
+    controller = awx(engine, image, tmp_path, {"DAGSTER_LOCAL_AWS_PORT": str(account.port)})
+    made = stats(controller.launch("playbooks/site.yml", "site"))
+    assert made["failures"] == made["dark"] == {}
+    services = account.client("ecs").list_services(cluster="dagster-local")["serviceArns"]
+    assert {arn.rpartition("/")[2] for arn in services} == {"webserver", "daemon"}
+    # What is rendered for the image of the tasks has gone with the job's container; nothing else is done again.
+    assert stats(controller.launch("playbooks/site.yml", "again", skip_tags="image"))["changed"] == {}
+
+    deployed = controller.launch(
+        "playbooks/deploy_dags.yml", "deploy", dag_release_validate_python=PYTHON, dag_release_wait="false"
+    )
+    assert stats(deployed)["failures"] == {}
+    s3 = account.client("s3")
+    (bucket,) = s3.list_buckets()["Buckets"]
+    assert stats(deployed)["artifact_data"]["dag_release_id"] == current(s3, bucket["Name"])
+
+
+def test_the_tasks_serve_what_a_job_deploys(engine: Engine, image: str, platform: Platform, tmp_path: Path) -> None:
     """Site finds the platform as `make up` has made it; the tasks serve what the project's DAGs have become."""
-    site = controller.launch("playbooks/site.yml", "site")
-    changed = {event["event_data"]["role"] for event in site if event["event_data"].get("res", {}).get("changed")}
+    mine = {name: value for name, value in platform.environment.items() if name.startswith("DAGSTER_LOCAL_")}
+    controller = awx(engine, image, tmp_path, mine)
+    changed = changed_roles(controller.launch("playbooks/site.yml", "site"))
     assert changed == {"image"}, "files that go with the job's container"
     file = controller.directory / "project" / "dags" / "main" / "assets.py"
     file.write_text(file.read_text(encoding="utf-8") + ASSET, encoding="utf-8")
@@ -86,16 +134,15 @@ def test_site_and_deploy_dags_run_in_it(controller: Controller, platform: Platfo
         "deploy",
         awx_job_id=17,
         awx_user_name="somebody of AWX",
-        dag_release_validate_python="/opt/dagster/bin/python",
+        dag_release_validate_python=PYTHON,
         dag_release_wait_timeout="600",
     )
     handed_on = stats(deployed)["artifact_data"]
     assert handed_on["dag_release_converged"] is True
     assert "+ asset main: from_awx" in handed_on["dag_release_summary"]
+    assert current(platform.aws("s3"), "dagster-local-dags-123456789012") == handed_on["dag_release_id"]
     wait_for("the asset in the UI", lambda: "from_awx" in platform.ui.assets("main"))
-    again = controller.launch(
-        "playbooks/deploy_dags.yml", "again", dag_release_validate_python="/opt/dagster/bin/python"
-    )
+    again = controller.launch("playbooks/deploy_dags.yml", "again", dag_release_validate_python=PYTHON)
     assert stats(again)["changed"] == {}
     assert stats(again)["artifact_data"]["dag_release_id"] == handed_on["dag_release_id"]
     assert "somebody of AWX" in platform.make("dags-history")
