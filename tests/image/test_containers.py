@@ -203,7 +203,7 @@ def test_swap_after_swap_nothing_is_killed_for_want_of_memory(engine: Engine, pu
         release = publish(store, plan, read_origin(publisher.tree)).pointer.release
         for service, each in tasks.items():
             wait_for(f"{service} to serve {release}, number {number}", functools.partial(each.serves, release))
-    assert f"swap_{SWAPS - 1}" in publisher.ui.assets("main")
+    wait_for("the last asset in the UI", lambda: f"swap_{SWAPS - 1}" in publisher.ui.assets("main"))
     for service, each in tasks.items():
         print(f"{service}: at most {each.highest_memory() / 2**20:.0f} MiB charged in {SWAPS} swaps")
         assert each.killed_for_memory() == 0
