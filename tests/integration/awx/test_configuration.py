@@ -188,11 +188,11 @@ def test_a_drifted_object_is_brought_back_and_secrets_only_when_asked(applied: A
     templates = yaml.safe_load(JOB_TEMPLATES.replace("!unsafe", "").replace("{{ awx_prefix }}", "Dagster"))
     some = [each for each in templates["awx_job_templates"] if each["name"] in {"Dagster: destroy", "Dagster: build"}]
     assert len(some) == 2
-    some[0]["wanted"] = False
-    only = json.dumps({"awx_job_templates": some, "awx_schedules": [], "awx_build": False})
-    # Destroy, the node before the one that goes, that node, its template.
+    # As text, which `-e awx_build=false` gives; the template asks the setting.
+    only = json.dumps({"awx_job_templates": some, "awx_schedules": [], "awx_build": "false"})
+    # Destroy, the description of the workflow, the node before the one that goes, that node, its template.
     result = applied.play("-vvv", "-e", only, **{**SECRETS, "AWX_VAULT_PASSWORD": "another"})
-    assert changed(result) == 3
+    assert changed(result) == 4
     assert_no_secret(result)
     assert controller.named("job_templates", "Dagster: destroy")["survey_enabled"]
     assert controller.secrets[vault] == {"vault_password": VAULT}
