@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
+
+# As the command line does, before anything of a collection is imported: actions and templates run in this process, too.
+init_plugin_loader()
 
 # A shell without job control starts what runs in the background with this signal ignored, and so would be what tests
 # start: Ctrl-C would not end it.

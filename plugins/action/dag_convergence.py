@@ -1,30 +1,25 @@
 """Ansible action: wait until every running task serves a release, and show how each of them gets there.
 
 It runs in the controller's own process, so that what the tasks report is shown while it is waited for.
-All it knows is what the running tasks say of themselves (plugins/module_utils/task_states.py). Documentation of the
-options is in plugins/modules/dag_convergence.py.
+All it knows is what the running tasks say of themselves (plugins/module_utils/task_states.py).
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import ansible.module_utils
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from botocore.exceptions import BotoCoreError, ClientError
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
+from ansible.module_utils.aws_session import new_client, new_session  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.task_states import (  # noqa: E402
     LOOK_BACK_SECONDS,
     State,
@@ -226,37 +221,22 @@ def _late(tasks: Sequence[Task], wanted: Wanted, timeout: float) -> str:
     )
 
 
-@contextmanager
-def environment_of(task_environment: Mapping[str, Any]) -> Iterator[None]:
-    """Set the task's environment in this process, which reads region, endpoint and credentials from it."""
-    before = dict(os.environ)
-    os.environ.update({name: str(value) for name, value in task_environment.items()})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _rows(tasks: Sequence[Task], wanted: Wanted) -> list[dict[str, str]]:
     return [dict(zip(COLUMNS, task.summary(wanted), strict=True)) for task in tasks]
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``dag_convergence``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    rules = {"required_if": [("wait", True, ("release", "published_at"))]}
+    services = ("ecs", "logs")
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Wait, show progress and the table, and return the tasks; fails as ConvergenceError says."""
-        super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
-            argument_spec=ARGUMENTS, required_if=[("wait", True, ("release", "published_at"))]
-        )
-        if self._task.check_mode and arguments["wait"]:
-            return {"changed": False, "skipped": True, "msg": "Nothing is published in check mode."}
-        environment: dict[str, Any] = {}
-        self._compute_environment_string(environment)
+        arguments = call.params
+        if call.check_mode and arguments["wait"]:
+            return {"skipped": True, "msg": "Nothing is published in check mode."}
         wanted = Wanted(
             release=arguments["release"] or "",
             published_at=parse_time(arguments["published_at"]) if arguments["wait"] else 0.0,
@@ -264,31 +244,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             services={str(name): str(group) for name, group in arguments["services"].items()},
         )
         display, clock = Display(), SystemClock()
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.session import get_session
-
-        with environment_of(environment):
-            try:
-                session = get_session()
-                watch = Watch(
-                    session.create_client("ecs"),
-                    session.create_client("logs"),
-                    wanted,
-                    clock.now() - LOOK_BACK_SECONDS,
-                )
-                if not arguments["wait"]:
-                    return {"changed": False, "tasks": _rows(watch.look(), wanted)}
-                tasks = wait(watch, arguments["timeout"], arguments["poll_seconds"], clock, display.display)
-            except ConvergenceError as error:
-                raise AnsibleActionFail(str(error)) from None
-            except (BotoCoreError, ClientError) as error:
-                if not arguments["wait"]:
-                    display.warning(f"The running tasks cannot be read: {error}")
-                    return {"changed": False, "tasks": []}
-                raise AnsibleActionFail(
-                    f"Release {wanted.release} is published, but its tasks cannot be watched: {error}. Needed are "
-                    "ecs:ListTasks, ecs:DescribeTasks and logs:FilterLogEvents; or set dag_release_wait: false."
-                ) from None
+        try:
+            session = new_session()
+            ecs, logs = new_client(session, "ecs"), new_client(session, "logs")
+            watch = Watch(ecs, logs, wanted, clock.now() - LOOK_BACK_SECONDS)
+            if not arguments["wait"]:
+                return {"tasks": _rows(watch.look(), wanted)}
+            tasks = wait(watch, arguments["timeout"], arguments["poll_seconds"], clock, display.display)
+        except ConvergenceError as error:
+            call.fail_json(str(error))
+        except (BotoCoreError, ClientError) as error:
+            if not arguments["wait"]:
+                call.warn(f"The running tasks cannot be read: {error}")
+                return {"tasks": []}
+            call.fail_json(
+                f"Release {wanted.release} is published, but its tasks cannot be watched: {error}. Needed are "
+                "ecs:ListTasks, ecs:DescribeTasks and logs:FilterLogEvents; or set dag_release_wait: false."
+            )
         rows = _rows(tasks, wanted)
         if tasks:
             text = table(tasks, wanted)
@@ -299,4 +271,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "otherwise site.yml (locally `make up`)."
             )
         display.display(text)
-        return {"changed": False, "tasks": rows, "msg": text.splitlines()}
+        return {"tasks": rows, "msg": text.splitlines()}

@@ -1,18 +1,24 @@
-"""Ansible action: run the module dag_history and show what it returns, with the tasks that serve each release.
-
-Documentation of the options is in plugins/modules/dag_history.py.
-"""
+"""Ansible action: show the releases there were, with the tasks that serve each release."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
+import ansible.module_utils
+
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
+
+from ansible.module_utils.dag_history import describe, read_history  # noqa: E402
+from ansible.module_utils.dag_manifest import ManifestError  # noqa: E402
+from ansible.module_utils.dag_publish import PublishError, create_store, explained  # noqa: E402
+from ansible.module_utils.dag_repositories import checked_owner  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 
 COLUMNS = ("when (UTC)", "release", "repository", "who", "git", "files", "locations", "", "served by")
+MOST = 1000
 _SHOWN = 16
 """Characters of an author or a git revision."""
 
@@ -26,31 +32,38 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``dag_history``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("s3",)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the module's result, shown."""
-        super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        result: dict[str, Any] = self._execute_module(
-            module_name="dag_history",
-            module_args={name: arguments[name] for name in ("bucket", "prefix", "limit", "repository")},
-            task_vars=task_vars,
-        )
-        if result.get("failed"):
-            return result
-        result["releases"] = with_tasks(result["releases"], arguments["tasks"])
-        if not result["releases"]:
+    def perform(self, call: Call) -> dict[str, Any]:
+        """Read the history and show it."""
+        arguments = call.params
+        if not 1 <= arguments["limit"] <= MOST:
+            call.fail_json(f"limit {arguments['limit']} is not a number of entries: choose 1 to {MOST}.")
+        try:
+            releases = with_tasks(read(arguments), arguments["tasks"])
+        except (ManifestError, PublishError) as error:
+            call.fail_json(str(error))
+        if not releases:
             text = nothing(arguments["repository"])
         elif arguments["format"] == "json":
-            text = json.dumps(result["releases"], indent=2)
+            text = json.dumps(releases, indent=2)
         else:
-            text = table(result["releases"])
-        Display().display(text)
-        return result
+            text = table(releases)
+        call.show(text)
+        return {"releases": releases}
+
+
+def read(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of the history, newest first."""
+    with explained(arguments["bucket"]):
+        store = create_store(arguments["bucket"], arguments["prefix"])
+        repository, limit = checked_owner(arguments["repository"]).name, arguments["limit"]
+        entries: list[dict[str, Any]] = describe(read_history(store, limit, repository), limit, repository)
+    return entries
 
 
 def nothing(repository: str) -> str:

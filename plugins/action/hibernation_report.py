@@ -1,7 +1,4 @@
-"""Ansible action: show what a platform that hibernates still costs, and what happens to it meanwhile.
-
-Documentation of the options is in plugins/modules/hibernation_report.py.
-"""
+"""Ansible action: show what a platform that hibernates still costs, and what happens to it meanwhile."""
 
 from __future__ import annotations
 
@@ -10,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible.plugins.action import ActionBase
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
 from ansible.module_utils.aws_prices import PriceList, UnknownPrice, load_prices, price_of, usage_of  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.report import show, table  # noqa: E402
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -50,19 +44,18 @@ NOTES = {
 """What is to be known of the kinds that are there."""
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``hibernation_report``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Show the report and return the sum."""
-        super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        given = call.params
         prices = load_prices(given["region"])
         rows, monthly = priced(given["resting"], prices)
         rows.append(("together", f"{monthly:.2f}"))
-        state = "would hibernate" if self._task.check_mode else f"hibernates since {given['since']}"
+        state = "would hibernate" if call.check_mode else f"hibernates since {given['since']}"
         begin = (
             f"The platform {given['platform']} {state}; all data is kept. Still charged a month ({prices.currency}, "
             f"list prices of {prices.region}, {prices.date}):"

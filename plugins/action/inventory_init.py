@@ -1,7 +1,4 @@
-"""Ansible action: make a starter inventory, and say what else has to exist before the first deployment.
-
-Documentation of the options is in plugins/modules/inventory_init.py.
-"""
+"""Ansible action: make a starter inventory, and say what else has to exist before the first deployment."""
 
 from __future__ import annotations
 
@@ -17,13 +14,9 @@ import ansible.module_utils
 import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.action import ActionBase
 from rich.console import RenderableType
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
 from ansible.module_utils.inventory_init import (  # noqa: E402
     Answers,
@@ -35,6 +28,7 @@ from ansible.module_utils.inventory_init import (  # noqa: E402
     repository_of,
     write,
 )
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.platform_settings import OPTIONAL, REQUIRED, Problem, check_settings  # noqa: E402
 from ansible.module_utils.report import FORMATS, show, table  # noqa: E402
 
@@ -54,15 +48,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action `inventory_init`."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("sts",)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Make the inventory, all of it or nothing, and show what was found and what is next."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        arguments = call.params
         given = {name: str(arguments[name]).strip() for name in Answers.__dataclass_fields__}
         try:
             target = check_name(given["name"], Path(arguments["directory"] or ROOT / "inventories"))
@@ -74,22 +68,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     "repository": given["repository"] or repository_of(ROOT),
                 }
             )
-            missing = self._make(target, answers)
+            missing = self._make(target, answers, call)
         except InitError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            call.fail_json(str(error))
         data = {
             "inventory": answers.name,
             "directory": str(target),
-            "made": not self._task.check_mode,
+            "made": not call.check_mode,
             "settings": {name: value for name, value in asdict(answers).items() if value},
             "checks": [asdict(check) for check in [*credentials(caller, answers), *installed()]],
             "missing": missing,
             "next": next_commands(answers.name, missing, credentials="account" in caller),
         }
         show(data, lambda: parts(data), arguments["format"])
-        return {**result, "changed": True, "inventory": data}
+        return {"changed": True, "inventory": data}
 
-    def _make(self, target: Path, answers: Answers) -> list[str]:
+    def _make(self, target: Path, answers: Answers, call: Call) -> list[str]:
         """Write and check the inventory beside its place, then move it there; return what is to be filled in."""
         parent = Path(tempfile.mkdtemp(prefix=".init-", dir=target.parent))
         try:
@@ -100,7 +94,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             placeholders = [problem for problem in problems if "placeholder" in problem.why]
             if wrong := [problem for problem in problems if problem not in placeholders]:
                 raise InitError(refusal(wrong))
-            if not self._task.check_mode:
+            if not call.check_mode:
                 made.rename(target)
         finally:
             shutil.rmtree(parent)

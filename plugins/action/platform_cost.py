@@ -1,7 +1,4 @@
-"""Ansible action: estimate what the platform of an inventory costs a month, and show it. Asks AWS nothing.
-
-Documentation of the options is in plugins/modules/platform_cost.py.
-"""
+"""Ansible action: estimate what the platform of an inventory costs a month, and show it. Asks AWS nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +10,14 @@ from typing import Any
 import ansible.module_utils
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.action import ActionBase
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
 from ansible.module_utils.aws_prices import load_prices  # noqa: E402
 from ansible.module_utils.cost_estimate import Context, Use, estimate  # noqa: E402
 from ansible.module_utils.cost_report import over_limit, parts  # noqa: E402
 from ansible.module_utils.cost_resources import SETTINGS, platform_of  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.platform_settings import Problem, check_settings  # noqa: E402
 from ansible.module_utils.report import FORMATS, show  # noqa: E402
 from ansible.module_utils.settings_reading import own_locations, repository_of  # noqa: E402
@@ -41,27 +35,24 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action `platform_cost`."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Show the estimate; fail if it is above the limit."""
-        variables = task_vars or {}
-        result: dict[str, Any] = super().run(tmp, variables)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        settings = self._settings(variables)
+        arguments, settings = call.params, self._settings(self.task_vars)
         if problems := wrong_settings(settings):
             lines = [f"  {number}. {problem}" for number, problem in enumerate(problems, 1)]
-            return {**result, "failed": True, "msg": "\n".join(["No estimate without these settings.", *lines])}
+            call.fail_json("\n".join(["No estimate without these settings.", *lines]))
         try:
             data = cost_of(settings, arguments)
         except ValueError as error:
-            return {**result, "failed": True, "msg": f"No estimate: {error}"}
+            call.fail_json(f"No estimate: {error}")
         show(data, lambda: parts(data), arguments["format"])
         refusal = over_limit(data)
-        return {**result, "changed": False, "estimate": data, "failed": bool(refusal), "msg": refusal}
+        return {"estimate": data, "failed": bool(refusal), "msg": refusal}
 
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings as site.yml would see them: the inventory's, and the defaults of the roles."""

@@ -1,7 +1,4 @@
-"""Ansible action: check what a platform needs, on this machine and in the account, and say how to repair it.
-
-Documentation of the options is in plugins/modules/platform_doctor.py.
-"""
+"""Ansible action: check what a platform needs, on this machine and in the account, and say how to repair it."""
 
 from __future__ import annotations
 
@@ -17,17 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible.plugins.action import ActionBase
 from rich.console import RenderableType
 from rich.text import Text
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
 from ansible.module_utils.aws_plan import PLATFORM_TAG, error_code, tag_dict  # noqa: E402
-from ansible.module_utils.aws_reading import Reader, ReadingError, environment_of  # noqa: E402
+from ansible.module_utils.aws_reading import Reader, ReadingError  # noqa: E402
 from ansible.module_utils.dag_publish import PublishError, create_store, explained, read_current  # noqa: E402
 from ansible.module_utils.doctor_checks import (  # noqa: E402
     OK,
@@ -50,6 +43,7 @@ from ansible.module_utils.doctor_checks import (  # noqa: E402
     locked,
 )
 from ansible.module_utils.image_architecture import parse, read_architectures  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.report import FORMATS, show, table  # noqa: E402
 from ansible.module_utils.settings_reading import count_locations, inventory_of, read_settings  # noqa: E402
 from ansible.module_utils.ui_exposure import UiSpec, read_ui  # noqa: E402
@@ -77,23 +71,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 INSTANCE_SECONDS = 180
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``platform_doctor``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("sts", "ec2", "ecs")
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Check everything, show it, and fail if there is a problem."""
-        variables = task_vars or {}
-        super().run(tmp, variables)
-        _, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        environment: dict[str, Any] = {}
-        self._compute_environment_string(environment)
+        variables, options = self.task_vars, call.params
         settings = read_settings(self._templar, variables)
         here = on_this_machine(options)
         here += check_inventory(settings, inventory_of(variables))
-        with environment_of(environment):
-            checks = here + Account(settings, options).checks()
+        checks = here + Account(settings, options).checks()
         report = {
             "platform": options["platform"],
             "ok": not any(check.state == PROBLEM for check in checks),

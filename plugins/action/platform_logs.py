@@ -1,7 +1,4 @@
-"""Ansible action: print the log lines of a platform's tasks, and go on as they come.
-
-Documentation of the options is in plugins/modules/platform_logs.py.
-"""
+"""Ansible action: print the log lines of a platform's tasks, and go on as they come."""
 
 from __future__ import annotations
 
@@ -11,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
-from ansible.module_utils.aws_reading import Reader, ReadingError, environment_of  # noqa: E402
+from ansible.module_utils.aws_reading import Reader, ReadingError  # noqa: E402
 from ansible.module_utils.log_tail import Line, Tail, wanted  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.report import FORMATS  # noqa: E402
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -39,17 +32,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``platform_logs``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("logs", "sts")
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Print until all has been printed; with `follow` until somebody interrupts."""
-        super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        environment: dict[str, Any] = {}
-        self._compute_environment_string(environment)
+        options = call.params
         display = Display()
         printed = 0
         try:
@@ -58,20 +49,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 **{name: options[name] for name in ("service", "task", "since", "run", "pattern")},
                 now=time.time(),
             )
-            with environment_of(environment):
-                reader = Reader(options["account"], options["advice"])
-                with reader.explained():
-                    reader.check_account()
-                    tail = Tail(reader.client("logs"), what, options["advice"])
-                    while True:
-                        for line in tail.look():
-                            display.display(shown(line, options["format"]))
-                            printed += 1
-                        if not options["follow"]:
-                            break
-                        time.sleep(options["poll_seconds"])
+            reader = Reader(options["account"], options["advice"])
+            with reader.explained():
+                reader.check_account()
+                tail = Tail(reader.client("logs"), what, options["advice"])
+                while True:
+                    for line in tail.look():
+                        display.display(shown(line, options["format"]))
+                        printed += 1
+                    if not options["follow"]:
+                        break
+                    time.sleep(options["poll_seconds"])
         except ReadingError as error:
-            raise AnsibleActionFail(str(error)) from None
+            call.fail_json(str(error))
         if not printed:
             display.display(
                 f"No line since {options['since']} is what was asked for. SINCE=1h looks further back, FOLLOW=1 waits "

@@ -1,7 +1,4 @@
-"""Ansible action: say where the web UI is, and open it where there is a browser.
-
-Documentation of the options is in plugins/modules/platform_open.py.
-"""
+"""Ansible action: say where the web UI is, and open it where there is a browser."""
 
 from __future__ import annotations
 
@@ -13,16 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from rich.text import Text
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
-from ansible.module_utils.aws_reading import Reader, ReadingError, environment_of  # noqa: E402
+from ansible.module_utils.aws_reading import Reader, ReadingError  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.report import FORMATS, show  # noqa: E402
 from ansible.module_utils.ui_exposure import UiSpec, address, certificate_host, read_ui  # noqa: E402
 
@@ -40,23 +33,20 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``platform_open``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("sts",)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Print the address, and open it."""
-        super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        environment: dict[str, Any] = {}
-        self._compute_environment_string(environment)
+        options = call.params
         try:
-            with environment_of(environment):
-                found = find(options)
+            found = find(options)
         except ReadingError as error:
-            raise AnsibleActionFail(str(error)) from None
-        found["opened"] = bool(options["browser"] and not self._task.check_mode and open_browser(found["url"]))
+            call.fail_json(str(error))
+        found["opened"] = bool(options["browser"] and not call.check_mode and open_browser(found["url"]))
         show(found, lambda: [Text(line) for line in (found["url"], *found["hints"])], options["format"])
         return {"changed": False, **found}
 

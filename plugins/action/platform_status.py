@@ -1,7 +1,4 @@
-"""Ansible action: show on one screen how a platform is, and fail if it is not healthy.
-
-Documentation of the options is in plugins/modules/platform_status.py.
-"""
+"""Ansible action: show on one screen how a platform is, and fail if it is not healthy."""
 
 from __future__ import annotations
 
@@ -13,16 +10,13 @@ from typing import Any
 
 import ansible.module_utils
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from rich.console import RenderableType
 from rich.text import Text
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
-from ansible.module_utils.aws_reading import Reader, ReadingError, environment_of  # noqa: E402
+from ansible.module_utils.aws_reading import Reader, ReadingError  # noqa: E402
+from ansible.module_utils.platform_action import Call, PlatformAction  # noqa: E402
 from ansible.module_utils.platform_status import StatusSpec, read_status  # noqa: E402
 from ansible.module_utils.report import FORMATS, show, table  # noqa: E402
 from ansible.module_utils.status_report import (  # noqa: E402
@@ -58,19 +52,16 @@ _NOTHING: dict[str, Any] = {
 _RIGHT = ("pid", "port", "desired", "running", "pending")
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(PlatformAction):  # type: ignore[misc]
     """The action ``platform_status``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("ecs", "efs", "logs", "rds", "s3", "sts", "cloudwatch")
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
         """Read, show, and fail with the number of problems if there are any."""
-        super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        environment: dict[str, Any] = {}
-        self._compute_environment_string(environment)
-        with environment_of(environment):
-            report = look(arguments, time.time())
+        arguments = call.params
+        report = look(arguments, time.time())
         show(report, lambda: screen(report), arguments["format"])
         problems = len(report["problems"])
         result = {"changed": False, "status": report}

@@ -1,40 +1,37 @@
-"""Ansible action: run the module rds_backup_list and show what it returns, with ages and prices.
-
-Documentation of the options is in plugins/modules/rds_backup_list.py.
-"""
+"""Ansible action: which backups of the platform's database there are, with ages and prices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible.plugins.action import ActionBase
 
-# Ansible puts this project's module_utils into modules, but not onto the controller's own import path.
-_MODULE_UTILS = str(Path(__file__).resolve().parents[1] / "module_utils")
-if _MODULE_UTILS not in ansible.module_utils.__path__:
-    ansible.module_utils.__path__.append(_MODULE_UTILS)
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_utils"))
 
+from ansible.module_utils.aws_backup import find_backups  # noqa: E402
+from ansible.module_utils.aws_database import database_settings, find_replaced, removal_commands  # noqa: E402
+from ansible.module_utils.aws_plan import Plan  # noqa: E402
 from ansible.module_utils.aws_prices import PriceList, UnknownPrice, load_prices, price_of  # noqa: E402
-from ansible.module_utils.report import show, table  # noqa: E402
+from ansible.module_utils.platform_action import Call, ResourceAction  # noqa: E402
+from ansible.module_utils.report import FORMATS, show, table  # noqa: E402
 
+ARGUMENTS: dict[str, dict[str, Any]] = {"format": {"type": "str", "choices": list(FORMATS), "default": "text"}}
 HEADING = ("backup", "age", "GiB", "kind", "status", "at most a month")
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ResourceAction):  # type: ignore[misc]
     """The action ``rds_backup_list``."""
 
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    services = ("rds",)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the module's result, shown."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        result.update(self._execute_module(task_vars=task_vars))
-        if result.get("failed"):
-            return result
+    def perform(self, call: Call) -> dict[str, Any]:
+        """Read what there is, and show it."""
+        result: dict[str, Any] = super().perform(call)
         prices = load_prices(result["region"])
         result["backups"] = [
             {**backup, "monthly": round(backup["gib"] * prices.of("rds", "backup_gb_month"), 2)}
@@ -42,8 +39,27 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         ]
         result["replaced"] = [_priced(database, prices) for database in result["replaced"]]
         data = {"backups": result["backups"], "replaced": result["replaced"], "currency": prices.currency}
-        show(data, lambda: parts(data, datetime.now(UTC), prices), str(self._task.args.get("format", "text")))
+        show(data, lambda: parts(data, datetime.now(UTC), prices), call.params["format"])
         return result
+
+    def work(self, call: Call, _plan: Plan) -> dict[str, Any]:
+        """Read what there is."""
+        rds, platform = call.client("rds"), call.params["platform"]
+        return {
+            "backups": [
+                {**asdict(backup), "created": backup.created.isoformat() if backup.created else None}
+                for backup in find_backups(rds, platform)
+            ],
+            "replaced": [
+                {
+                    "name": instance["DBInstanceIdentifier"],
+                    "status": instance["DBInstanceStatus"],
+                    "settings": database_settings(instance),
+                    "remove": removal_commands(instance),
+                }
+                for instance in find_replaced(rds, platform)
+            ],
+        }
 
 
 def parts(data: Mapping[str, Any], now: datetime, prices: PriceList) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options of `module_utils/aws_run.py` and of amazon.aws, and the values that every module returns."""
+    """Options of `ResourceAction` in `module_utils/platform_action.py`, which every action that makes resources has."""
 
     DOCUMENTATION = r"""
 options:

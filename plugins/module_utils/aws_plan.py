@@ -11,20 +11,16 @@ cannot be mistaken for an AWS id; modules that receive one know that nothing can
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 PLATFORM_TAG = "dagster-platform"
 """Tag that marks a resource as made by this project; its value is the platform's name (`name_prefix`)."""
 
 PENDING_PREFIX = "pending:"
-
-PROGRESS_FILE = "PLATFORM_PROGRESS_FILE"
-"""Environment variable that names the file for `report_progress`; not set where nobody looks."""
 
 PROGRESS_SECONDS = 30
 
@@ -269,14 +265,23 @@ def error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-def report_progress(text: str) -> None:
-    """Add a line to the file whose other end shows it to the user: plugins/action/aws_progress.py.
+_progress: list[Callable[[str], None]] = []
 
-    A module's own output reaches nobody before it has ended.
-    """
-    if file := os.environ.get(PROGRESS_FILE):
-        with Path(file).open("a", encoding="utf-8") as progress:
-            progress.write(f"{text}\n")
+
+@contextmanager
+def progress_to(show: Callable[[str], None]) -> Iterator[None]:
+    """Hand what `report_progress` is told to `show`, meanwhile."""
+    _progress.append(show)
+    try:
+        yield
+    finally:
+        _progress.remove(show)
+
+
+def report_progress(text: str) -> None:
+    """Show a line to whoever waits, if somebody does."""
+    for show in _progress:
+        show(text)
 
 
 def pause(elapsed: float, interval: float) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
 from .aws_plan import error_code
+from .aws_session import new_client, new_session
 
 _REFUSED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403")
 _LONGEST = 400
@@ -29,22 +32,18 @@ class Reader:
 
     @cached_property
     def _session(self) -> Any:
-        from botocore.session import get_session
-
-        return get_session()
+        return new_session()
 
     @property
     def region(self) -> str:
         """The region that is asked."""
-        return str(self._session.get_config_variable("region") or "")
+        return str(self._session.region_name or "")
 
     def client(self, service: str) -> Any:
         """Return the client of a service; someone waits for the answers, so that it soon gives up."""
-        from botocore.config import Config
-
         if service not in self._clients:
-            config = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 3})
-            self._clients[service] = self._session.create_client(service, config=config)
+            config = Config(connect_timeout=5, read_timeout=30)
+            self._clients[service] = new_client(self._session, service, config)
         return self._clients[service]
 
     def check_account(self) -> str:
@@ -61,8 +60,6 @@ class Reader:
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Turn failures of AWS and of its client into `ReadingError`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             yield
         except (BotoCoreError, ClientError) as error:
@@ -71,8 +68,6 @@ class Reader:
 
 def explain(error: Exception, advice: str) -> str:
     """Return what a failure means and what to do; `advice` is for an AWS that does not answer."""
-    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
-
     said = " ".join(str(error).split())[:_LONGEST].rstrip(".")
     if isinstance(error, ConnectionError | HTTPClientError):
         return f"AWS does not answer: {said}. {advice}"
@@ -88,15 +83,3 @@ def explain(error: Exception, advice: str) -> str:
         f"AWS does not know who is calling: {said}. Valid: what `aws sts get-caller-identity` accepts, e.g. after "
         "`aws sso login` with AWS_PROFILE set."
     )
-
-
-@contextmanager
-def environment_of(variables: Mapping[str, Any]) -> Iterator[None]:
-    """Set a task's environment in this process, from which region, endpoint and credentials are read."""
-    before = dict(os.environ)
-    os.environ.update({name: str(value) for name, value in variables.items()})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

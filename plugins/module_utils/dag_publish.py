@@ -32,6 +32,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+)
+
+from .aws_session import new_client, new_session
 from .dag_manifest import (
     FileEntry,
     Manifest,
@@ -364,31 +375,18 @@ class Store:
 
 def create_store(bucket: str, prefix: str = "") -> Store:
     """Return the store; region, endpoint and credentials come from the environment, as with the AWS CLI."""
-    # botocore alone, without boto3's resources: half the start-up time.
-    import botocore.config
-    import botocore.session
-
-    config = botocore.config.Config(
-        retries={"mode": "standard", "max_attempts": 5},
+    config = Config(
         max_pool_connections=WORKERS,
         connect_timeout=10,
         read_timeout=60,
+        retries={"mode": "adaptive", "total_max_attempts": 6},
     )
-    return Store(botocore.session.get_session().create_client("s3", config=config), bucket, prefix)
+    return Store(new_client(new_session(), "s3", config), bucket, prefix)
 
 
 @contextmanager
 def explained(bucket: str) -> Iterator[None]:
     """Turn errors of AWS and of its client into a PublishError that says what to do."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        HTTPClientError,
-        NoCredentialsError,
-        NoRegionError,
-    )
-
     try:
         yield
     except ClientError as error:
@@ -793,8 +791,6 @@ def _upload_file(store: Store, root: Path, file: LocalFile) -> str:
 
 def _write_pointer(store: Store, pointer: Pointer, etag: str | None) -> bool:
     """Write the pointer if it still has ``etag`` (None: if there is none); return whether it is ours now."""
-    from botocore.exceptions import ClientError
-
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     body = dump_pointer(pointer)
     try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from module_utils.aws_plan import (
-    PROGRESS_FILE,
     Plan,
     Refusal,
     canonical_policy,
     is_pending,
+    progress_to,
     refuse_foreign,
     retry_while,
     wait_until,
@@ -180,12 +178,11 @@ def test_a_replacement_is_one_change_and_unchanged_settings_are_told_for_the_pri
     ]
 
 
-def test_waiting_says_what_for_every_half_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "progress"
-    monkeypatch.setenv(PROGRESS_FILE, str(file))
+def test_waiting_says_what_for_every_half_minute() -> None:
+    lines: list[str] = []
     answers = iter([*[False] * 12, True])
-    wait_until("the moon", lambda: next(answers), seconds=500)
-    lines = file.read_text().splitlines()
+    with progress_to(lines.append):
+        wait_until("the moon", lambda: next(answers), seconds=500)
     assert lines[0] == "waiting for the moon (0 s of at most 500 s)"
     assert 1 < len(lines) < 12
 

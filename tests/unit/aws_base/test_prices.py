@@ -151,7 +151,7 @@ def _assignments(scope: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 
 def recorded_kinds() -> set[str]:
-    files = [*(ROOT / "plugins/module_utils").glob("*.py"), *(ROOT / "plugins/modules").glob("*.py")]
+    files = [*(ROOT / "plugins/module_utils").glob("*.py"), *(ROOT / "plugins/action").glob("*.py")]
     return {kind for file in files if file.name != "aws_plan.py" for kind in _Kinds(file).found()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,11 @@ import pytest
 from module_utils import aws_plan
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
-WAITS = {"wait_until", "wait_with", "retry_while", "settled", "wait_for_steady_state"}
-READ_ONLY = {"ecs_autoscaling": "takes only a reading function from aws_ecs_service"}
 
 
 def calls(file: Path) -> set[str]:
     nodes = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     return {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
-
-
-def test_every_module_that_waits_has_an_action_that_shows_it() -> None:
-    """Without plugins/action/<module>.py, usually a link to aws_progress.py, a module is silent until it ends."""
-    waiting = {file.stem for file in (PLUGINS / "module_utils").glob("*.py") if calls(file) & WAITS} - {"aws_plan"}
-    assert "aws_database" in waiting
-    silent = set()
-    for module in (PLUGINS / "modules").glob("*.py"):
-        used = set(re.findall(r"^from ansible\.module_utils\.(\w+) import", module.read_text(), re.MULTILINE))
-        if used & waiting and not (PLUGINS / "action" / module.name).exists():
-            silent.add(module.stem)
-    assert silent == READ_ONLY.keys()
 
 
 def test_nothing_waits_in_another_way() -> None:

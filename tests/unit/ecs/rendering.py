@@ -13,6 +13,7 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.vars.manager import VariableManager
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -83,7 +84,8 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
 """Name of a golden file -> template, and variables that only it has."""
 
 
-init_plugin_loader()  # as the command line does; lookups and filters are found by it
+if AnsibleCollectionConfig.collection_finder is None:
+    init_plugin_loader()  # as the command line does; lookups and filters are found by it
 
 
 class Renderer:

@@ -13,10 +13,10 @@ from action.dag_convergence import (
     Task,
     Wanted,
     Watch,
-    environment_of,
     table,
     wait,
 )
+from module_utils.aws_session import environment_of
 from module_utils.task_states import parse_state, parse_time
 
 NEW, OLD = "0123456789abcdef", "fedcba9876543210"
