@@ -30,6 +30,7 @@ DELAY, BACKOFF, LONGEST_DELAY = 2, 2, 20
 """Seconds before the first attempt that is not botocore's, by what they grow, and the most; the half is random."""
 THROTTLING = frozenset(
     {
+        "429",
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
         "PriorRequestNotComplete",
@@ -38,6 +39,7 @@ THROTTLING = frozenset(
         "RequestThrottled",
         "RequestThrottledException",
         "SlowDown",
+        "Throttled",
         "ThrottledException",
         "Throttling",
         "ThrottlingException",
@@ -47,10 +49,11 @@ THROTTLING = frozenset(
 )
 """How services say "slow down": AWS SDKs and Tools Reference Guide, "Retry behavior".
 
-Without its `LimitExceededException`, with which many services answer when a quota is used up: that does not pass.
+In addition the word of SNS, and 429: where an answer names no code, botocore puts its status. Without the guide's
+`LimitExceededException`, with which many services answer when a quota is used up: that does not pass.
 """
-EXTRA_CODES = {"s3": ["OperationAborted"]}
-"""Codes of a service that pass, beside those of `AWSRetry`."""
+EXTRA_CODES = {"s3": ["OperationAborted", "503"]}
+"""Codes of a service that pass, beside those of `AWSRetry`. S3's answers to HEAD have no body: 503 is its SlowDown."""
 
 _LOADER = create_loader()
 _MODELS = ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2")
