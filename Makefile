@@ -182,6 +182,11 @@ test: ## Run all: linters, type checker, policy scanner, unit, integration and e
 	@local/bootstrap.sh controller local container test scan bench supply awx
 	@local/test.sh all
 
+.PHONY: test-times
+test-times: ## Show where the time of the last tests went, per file, and write tests/times.tsv, which orders them
+	@local/bootstrap.sh test
+	@.venv/test/bin/python -m tests.times build/tests.xml
+
 .PHONY: lint
 lint: ## Run the linters and the type checker
 	@local/bootstrap.sh container test supply

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run the checks in stages and stop at the first that fails. Stages: lint, scan, pytest, molecule; "all" runs them all.
+# Run the checks and stop at the first that fails. Stages: lint, scan, pytest, molecule; "all" runs pytest and, beside it,
+# the others one after the other.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,24 +11,31 @@ unset PYTHONDONTWRITEBYTECODE
 # The tests must neither see nor touch an AWS account of yours.
 for variable in "${!AWS_@}"; do unset "$variable"; done
 
-summary=()
+mkdir -p build
+summary=$(mktemp)
+trap 'rm -f "$summary"' EXIT
 
-# stage <title> <command...>: run it, note how long it took, end everything if it fails.
+# stage <title> <command...>: run it, note how long it took, end everything if it fails. Whoever ends this shell with
+# SIGTERM interrupts the command, too.
 stage() {
-  local title=$1 began=$SECONDS
+  local title=$1 began=$SECONDS command
   shift
   printf '\n=== %s\n' "$title"
-  if "$@"; then
-    summary+=("ok      $title ($((SECONDS - began)) s)")
+  "$@" &
+  command=$!
+  # Python programs that clean up do it on SIGINT; tests/conftest.py sees to it that it is not ignored.
+  trap 'kill -INT "$command" 2>/dev/null; [ "$title" = pytest ] || kill "$command" 2>/dev/null; wait "$command"; exit 1' TERM
+  if wait "$command"; then
+    echo "ok      $title ($((SECONDS - began)) s)" >>"$summary"
   else
-    summary+=("FAILED  $title ($((SECONDS - began)) s): $*")
-    finish 1
+    echo "FAILED  $title ($((SECONDS - began)) s): $*" >>"$summary"
+    exit 1
   fi
 }
 
 finish() {
   printf '\n=== Summary after %d s\n' "$SECONDS"
-  printf '  %s\n' "${summary[@]}"
+  sed 's/^/  /' "$summary"
   if [ "$1" = 0 ]; then echo "All passed."; else echo "The rest was not run."; fi
   exit "$1"
 }
@@ -50,20 +58,43 @@ lint() {
 # What checkov finds in the requests of each topology, the Dockerfile and all files; tests/scan/exceptions.yml.
 scan() { stage "checkov" python -m tests.scan; }
 
-# tests/conftest.py says what stays together. Three at a time on two cores: most of the time they wait.
-run_pytest() { stage "pytest" pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15; }
+# tests/conftest.py says what stays together, and what comes first. Three at a time on two cores: they also wait.
+# The report is where `make test-times` takes the times from.
+run_pytest() {
+  stage "pytest" pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15 \
+    --junitxml build/tests.xml -o junit_family=xunit1
+}
+
+run_molecule() { stage "molecule" molecule test; }
+
+# Linters, scanner and Molecule beside the tests. What they print comes when all of them have ended.
+checks() {
+  lint
+  scan
+  run_molecule
+}
+
+everything() {
+  local log=build/checks.log tests others failed=0
+  (run_pytest) &
+  tests=$!
+  (checks) >"$log" 2>&1 &
+  others=$!
+  trap 'kill "$tests" "$others" 2>/dev/null || true' INT TERM
+  # What fails in the checks ends the tests; they take longest.
+  wait "$others" || failed=1
+  if [ "$failed" = 1 ]; then kill "$tests" 2>/dev/null || true; fi
+  wait "$tests" || failed=1
+  cat "$log"
+  return "$failed"
+}
 
 case ${1:-all} in
-  lint) lint ;;
-  scan) scan ;;
-  pytest) run_pytest ;;
-  molecule) stage "molecule" molecule test ;;
-  all)
-    lint
-    scan
-    run_pytest
-    stage "molecule" molecule test
-    ;;
+  lint) (lint) || finish 1 ;;
+  scan) (scan) || finish 1 ;;
+  pytest) (run_pytest) || finish 1 ;;
+  molecule) (run_molecule) || finish 1 ;;
+  all) everything || finish 1 ;;
   *)
     echo "ERROR: '$1' is no stage. Choices: all lint scan pytest molecule, e.g. local/test.sh lint" >&2
     exit 2
