@@ -12,11 +12,14 @@ amazon.aws's modules (region, profile, ...), `ResourceAction` is for those that 
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
@@ -24,7 +27,7 @@ from ansible.utils.display import Display
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws_connection_info
 from ansible_collections.amazon.aws.plugins.module_utils.modules import aws_argument_spec
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from . import aws_plan
 from .aws_plan import Plan, Refusal
@@ -44,6 +47,11 @@ RESOURCE_ARGUMENTS: Arguments = {
 """Arguments of every action that makes resources; plugins/doc_fragments/platform.py describes them."""
 
 USER_AGENT = "dagster-ecs-platform"
+NO_ANSWER = (
+    "Check the way to AWS: network, VPN, proxy, and AWS_ENDPOINT_URL where it is set (for the emulator: is it up?). "
+    "Then run the same command again: what is done is kept."
+)
+"""What to do when AWS does not answer."""
 _SHOWN = 3
 """Resources that a message names."""
 
@@ -59,7 +67,43 @@ class Failure(Exception):
 def aws_failure(error: Exception, msg: str, **results: Any) -> Failure:
     """Return the failure because of what AWS, or its client, has said."""
     said = camel_dict_to_snake_dict(getattr(error, "response", None) or {})
-    return Failure(f"{msg}: {error}", exception="".join(traceback.format_exception(error)), **results, **said)
+    advice = f". {NO_ANSWER}" if isinstance(error, (ConnectionError, HTTPClientError)) else ""
+    return _failure(error, f"{msg}: {str(error).rstrip('.') if advice else error}{advice}", {**said, **results})
+
+
+def _failure_of(error: Exception, **results: Any) -> Failure:
+    """Return the failure that an error means, with further values of the result.
+
+    Ansible gets none of them as an exception: it does not know what is secret in the text.
+    """
+    match error:
+        case Failure():
+            error.results = {**results, **error.results}
+            return error
+        case ClientError() | BotoCoreError():
+            return aws_failure(error, refused(error), **results)
+    return _failure(error, f"{type(error).__name__}: {error}", results)
+
+
+def _failure(error: Exception, msg: str, results: Mapping[str, Any]) -> Failure:
+    """Return a failure with the traceback, which Ansible shows to whoever asks for it."""
+    failure = Failure(msg)
+    failure.results = {**results, **failure.results, "exception": "".join(traceback.format_exception(error))}
+    return failure
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON does not know as a module does: sets as lists, dates as text."""
+    match value:
+        case set() | frozenset():
+            return sorted(value, key=str)
+        case date():
+            return value.isoformat()
+        case bytes():
+            return value.decode(errors="replace")
+        case Mapping():
+            return dict(value)
+    return str(value)
 
 
 class Call:
@@ -80,14 +124,21 @@ class Call:
         """`params` are validated; `secrets` are the values of those with `no_log`, masked wherever they go."""
         self.name = name
         # As a module gets them: plain values, without Ansible's notes of where each comes from.
-        self.params: dict[str, Any] = json.loads(json.dumps(params, default=str))
+        self.params: dict[str, Any] = json.loads(json.dumps(params, default=_plain))
         self.check_mode = check_mode
         self.diff = diff
         self._secrets = set(secrets)
+        self._parent = os.getppid()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether ansible-playbook was killed, and this process goes on without it."""
+        return os.getppid() != self._parent
 
     def show(self, text: str) -> None:
         """Show a line to the user at once."""
-        Display().display(self.masked(text))
+        if not self.abandoned:
+            Display().display(self.masked(text))
 
     def warn(self, text: str) -> None:
         """Show a warning; it is part of the result, too."""
@@ -178,10 +229,16 @@ class PlatformAction(ActionBase):  # type: ignore[misc]
             with aws_plan.progress_to(lambda text: call.show(f"  {text}")):
                 try:
                     values = self.perform(call)
-                except Failure as failure:
-                    values = {"failed": True, **failure.results}
+                except AnsibleError:
+                    raise
+                except Exception as error:
+                    values = {"failed": True, **_failure_of(error).results}
         values = {"changed": False, "invocation": {"module_args": call.params}, **values}
-        masked: dict[str, Any] = call.masked(json.loads(json.dumps(values, default=str)))
+        masked: dict[str, Any] = call.masked(json.loads(json.dumps(values, default=_plain)))
+        if call.abandoned:
+            # Ansible would write the result into a pipe that nobody reads, and wait there for ever with a long one. The
+            # lock of the platform is kept as long.
+            os._exit(1)
         return result | masked
 
     def given(self) -> dict[str, Any]:
@@ -223,8 +280,10 @@ class ResourceAction(AwsAction):
         except Refusal as refusal:
             obstacles = [*plan.obstacles, str(refusal)]
             call.fail_json(" ".join(obstacles), obstacles=obstacles, changes=[] if looks or reads else plan.changes)
-        except (ClientError, BotoCoreError) as error:
-            call.fail_json_aws(error, msg=refused(error), changes=plan.changes)
+        except AnsibleError:
+            raise
+        except Exception as error:
+            raise _failure_of(error, changes=[] if looks or reads else plan.changes) from error
         if plan.obstacles:
             call.fail_json(" ".join(plan.obstacles), obstacles=plan.obstacles, changes=[] if looks else plan.changes)
         if looks:
@@ -238,6 +297,8 @@ class ResourceAction(AwsAction):
 
 def refused(error: Exception) -> str:
     """Return how a message about a failed request begins."""
+    if isinstance(error, (ConnectionError, HTTPClientError)):
+        return "AWS does not answer"
     return f"AWS refused {getattr(error, 'operation_name', 'an AWS request')}"
 
 
