@@ -2,6 +2,9 @@
 
 `Emulator` runs the emulator in a process of its own on a free port and playbooks against it, as a user does, with the
 inventory `local` unless another is named. RDS instances and tasks of services come up at once, by saying so.
+
+Most tests begin with a platform that is there: `saved_account.platform` (tests/integration/saved_account.py) starts an
+emulator with one in it, in the topology that is asked for. The first test that asks makes it, the others load it.
 """
 
 from __future__ import annotations
@@ -27,16 +30,24 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 LOCKING = {"GetItem", "PutItem", "UpdateItem", "DeleteItem"}
 
 _SERVER = """
-from local import emulator_ecs, emulator_fixes
+import pathlib, signal, threading
+from local import emulator_ecs, emulator_fixes, emulator_state
 emulator_fixes.apply_all()
 emulator_ecs.apply()
 from werkzeug.serving import make_server
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 application = DomainDispatcherApplication(create_backend_app)
 {wrap}
+load, save = {load!r}, {save!r}
+if load:
+    print(emulator_state.load(pathlib.Path(load)), flush=True)
 server = make_server("127.0.0.1", 0, application, threaded=True)
+if save:
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 print(f"port {{server.server_address[1]}}", flush=True)
 server.serve_forever()
+if save:
+    emulator_state.save(pathlib.Path(save), emulator_state.dump())
 """
 
 Result = subprocess.CompletedProcess[str]
@@ -158,13 +169,15 @@ class Emulator:
 
 
 @contextmanager
-def emulator(state: Path, *, wrap: str = "") -> Iterator[Emulator]:
+def emulator(state: Path, *, wrap: str = "", load: Path | None = None, save: Path | None = None) -> Iterator[Emulator]:
     """Run an emulator; `state` is an empty directory.
 
     `wrap` is Python that may replace the WSGI `application` before the server starts, for example to fail requests.
+    `load` names a file with an account to begin with, `save` one to save the account to in the end, if all went well.
     """
+    server = _SERVER.format(wrap=wrap, load=str(load or ""), save=str(save or ""))
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER.format(wrap=wrap)],
+        [sys.executable, "-c", server],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -173,12 +186,20 @@ def emulator(state: Path, *, wrap: str = "") -> Iterator[Emulator]:
     ) as process:
         try:
             assert process.stdout is not None
+            if load:
+                line = process.stdout.readline()
+                assert line.startswith("The emulated account was loaded"), line
             line = process.stdout.readline()
             match = re.fullmatch(r"port (\d+)\n", line)
             assert match, f"the emulator did not start: {line!r}"
             yield Emulator(int(match[1]), state)
+        except BaseException:
+            process.kill()
+            raise
         finally:
             process.terminate()
+        if save:
+            assert process.wait() == 0, "the account was not saved"
 
 
 def kill(playbook: subprocess.Popen[str]) -> None:

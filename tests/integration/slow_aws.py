@@ -87,6 +87,10 @@ def _slow(cls: Any, attribute: str, kind: str, *, coming: str, there: str, ready
     hidden = f"_{attribute}_as_stored"
 
     def get(instance: Any) -> Any:
+        if hidden not in vars(instance):
+            # It comes from a saved account, and was there before.
+            value = vars(instance)[attribute]
+            return there if value == coming else value
         value = getattr(instance, hidden)
         if value not in (coming, there):
             return value
