@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,20 @@ ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "module_uti
 
 from ansible.module_utils.aws_plan import Plan  # noqa: E402
 from ansible.module_utils.aws_rotation import NothingThereError, S3Keys, rotate_password, task_states  # noqa: E402
+from ansible.module_utils.aws_session import new_client, new_session  # noqa: E402
 from ansible.module_utils.platform_action import Call, ResourceAction  # noqa: E402
-from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws_connection_info  # noqa: E402
-
-with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
-    import boto3
 
 
 def caller(call: Call, key: str, secret: str) -> object:
     """Ask AWS who is calling with this key."""
-    region, endpoint, _ = get_aws_connection_info(call)
-    session = boto3.session.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=region)
-    return session.client("sts", endpoint_url=endpoint).get_caller_identity()
+    return new_client(
+        new_session(),
+        "sts",
+        region_name=call.region,
+        endpoint_url=call.endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    ).get_caller_identity()
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +80,7 @@ class Keeper:
         self._run = run
         self._pid = pid
         self._handle = _open_process(pid)
+        self._pipes = _own_pipes(pid)
 
     def keep(self) -> None:
         """Renew the lease until the run has ended; then give the lock back."""
@@ -102,7 +104,7 @@ class Keeper:
                 # Without /proc nobody knows what of it goes on: the lease runs out instead.
                 if not PROC.joinpath("self").exists():
                     return False
-                children = {child for child in children if alive(child)}
+                children = {child for child in children | set(_holders(self._pipes)) if alive(child)}
                 if not children:
                     return True
             else:
@@ -183,6 +185,34 @@ def _descendants(pid: int) -> Iterator[int]:
             for child in map(int, (thread / "children").read_text(encoding="utf-8").split()):
                 yield child
                 yield from _descendants(child)
+
+
+def _pipes_of(pid: int) -> Iterator[str]:
+    """Yield the pipes that a process has open, by their inodes; one that it has both ends of comes twice."""
+    with suppress(OSError):
+        for descriptor in PROC.joinpath(str(pid), "fd").iterdir():
+            with suppress(OSError):
+                target = str(descriptor.readlink())
+                if target.startswith("pipe:"):
+                    yield target
+
+
+def _own_pipes(pid: int) -> frozenset[str]:
+    """Return the pipes of which a process has both ends: Ansible's, through which its workers tell results.
+
+    Whatever it shares with others, such as the pipe of its output, it has one end of.
+    """
+    return frozenset(pipe for pipe, ends in Counter(_pipes_of(pid)).items() if ends > 1)
+
+
+def _holders(pipes: frozenset[str]) -> Iterator[int]:
+    """Yield the processes that have one of the pipes open: workers of a playbook that has ended.
+
+    A worker that was forked since somebody looked last is nobody's child any more, and found by nothing else.
+    """
+    for process in PROC.iterdir() if pipes else ():
+        if process.name.isdecimal() and int(process.name) != os.getpid() and pipes & set(_pipes_of(int(process.name))):
+            yield int(process.name)
 
 
 def identity(pid: int, host: str) -> str:
