@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold_start, growth, image, memory, overlap, playbook, polling, publish, report, visible
+from bench import cold_start, controller, growth, image, memory, overlap, playbook, polling, publish, report, visible
 from bench.world import AWS, World, world
 from tests.integration.release.support import ROOT
 
@@ -20,6 +20,7 @@ MEASUREMENTS: dict[str, Callable[[World], report.Result]] = {
     "polling": polling.measure,
     "publish": publish.measure,
     "playbook": playbook.measure,
+    "controller": controller.measure,
     "overlap": overlap.measure,
     "cold-start": cold_start.measure,
     "growth": growth.measure,

@@ -86,7 +86,7 @@ def _run(world: World, arguments: list[str]) -> Timed:
         "ANSIBLE_NOCOLOR": "1",
     }
     program = str(CONTROLLER_PYTHON.with_name("ansible-playbook"))
-    used = _children_cpu()
+    used = children_cpu()
     began = time.perf_counter()
     parts: dict[str, float] = {}
     part, since, output = _START, began, []
@@ -110,7 +110,7 @@ def _run(world: World, arguments: list[str]) -> Timed:
     parts[part] = now - since
     if process.returncode:
         raise RuntimeError(f"the playbook failed:\n{''.join(output)[-4000:]}")
-    return Timed(now - began, _children_cpu() - used, parts)
+    return Timed(now - began, children_cpu() - used, parts)
 
 
 def _short(task: str) -> str:
@@ -118,7 +118,7 @@ def _short(task: str) -> str:
     return task.removeprefix("dag_release : ").split(" - ")[0]
 
 
-def _children_cpu() -> float:
+def children_cpu() -> float:
     """Return the CPU-seconds of all processes that were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

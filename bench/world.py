@@ -94,7 +94,7 @@ class World:
         return self._published[files]
 
     def publish(self, bucket: Bucket, tree: Path) -> Measured:
-        """Publish a tree as the Ansible module does, in a process of its own without Ansible."""
+        """Publish a tree as the Ansible action does, in a process of its own without Ansible."""
         command: list[str | Path] = [CONTROLLER_PYTHON, ROOT / "bench/publish_once.py", tree, bucket.name]
         return self.measure(command, PYTHONPATH=str(ROOT / "plugins"))
 
