@@ -19,7 +19,7 @@ from module_utils.aws_alarms import (
     topic_policy,
 )
 from module_utils.aws_plan import Plan, Refusal
-from tests.unit.aws_base.conftest import Account
+from tests.unit.account import Account
 
 TAGS = {"owner": "us"}
 ARN = topic_arn("us-east-1", "123456789012", "lab-alarms")

@@ -74,6 +74,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def platform(aws: Any) -> Any:
     """A database, its backup, and services: two webservers that are scaled, one daemon."""
+    aws.once("platform with a backup", lambda: make_platform(aws))
+    return aws
+
+
+def make_platform(aws: Any) -> None:
     database(aws, dataclasses.replace(make_spec(aws), deletion_protection=False), Plan())
     aws.ecs.create_cluster(clusterName="lab")
     tags = [{"key": "dagster-platform", "value": "lab"}]
@@ -81,9 +86,8 @@ def platform(aws: Any) -> Any:
         aws.ecs.register_task_definition(family=name, containerDefinitions=[{"name": name, "image": "x", "memory": 64}])
         aws.ecs.create_service(cluster="lab", serviceName=name, taskDefinition=name, desiredCount=count, tags=tags)
     scaling = ScalingSpec("lab", "lab", "webserver", 1, 3, {"cpu": 70}, 60, 300)
-    ensure_scaling(aws.__getattr__("application-autoscaling"), scaling, Plan())
+    ensure_scaling(aws.application_autoscaling, scaling, Plan())
     backup(aws, "good")
-    return aws
 
 
 def backup(aws: Any, name: str, plan: Plan | None = None) -> None:
@@ -92,7 +96,7 @@ def backup(aws: Any, name: str, plan: Plan | None = None) -> None:
 
 def restore(aws: Any, plan: Plan | None = None, **changes: Any) -> dict[str, Any]:
     spec = dataclasses.replace(RestoreSpec("lab", SECRET, "good", "", "17", NOW), **changes)
-    services = Services(aws.ecs, getattr(aws, "application-autoscaling"), "lab", "lab", ("webserver", "daemon"))
+    services = Services(aws.ecs, aws.application_autoscaling, "lab", "lab", ("webserver", "daemon"))
     return restore_database(aws.rds, aws.secretsmanager, services, spec, plan or Plan(), seconds=60)
 
 
@@ -143,9 +147,7 @@ def assert_restored(aws: Any, settings: dict[str, Any], kept: str = KEPT) -> Non
     counts = services(aws)
     assert {name: count for name, (count, _) in counts.items()} == {"webserver": 2, "daemon": 1}
     assert not any(COUNT_TAG in tags for _, tags in counts.values())
-    (target,) = aws.__getattr__("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")[
-        "ScalableTargets"
-    ]
+    (target,) = aws.application_autoscaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"]
     assert not any(target["SuspendedState"].values())
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
 

@@ -56,6 +56,11 @@ def value(aws: Any, name: str = SECRET) -> dict[str, str]:
 
 
 def make_spec(aws: Any) -> DatabaseSpec:
+    """Make what a database needs."""
+    return aws.once("database's surroundings", lambda: _make_spec(aws))  # type: ignore[no-any-return]
+
+
+def _make_spec(aws: Any) -> DatabaseSpec:
     secret(aws, Plan())
     vpc = aws.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnets = tuple(
@@ -84,6 +89,17 @@ def make_spec(aws: Any) -> DatabaseSpec:
 
 def database(aws: Any, spec: DatabaseSpec, plan: Plan) -> tuple[str, int]:
     return ensure_database(aws.rds, aws.secretsmanager, spec, plan)
+
+
+def make_database(aws: Any) -> DatabaseSpec:
+    """Make a database and what it needs."""
+
+    def make() -> DatabaseSpec:
+        spec = _make_spec(aws)
+        database(aws, spec, Plan())
+        return spec
+
+    return aws.once("database", make)  # type: ignore[no-any-return]
 
 
 def instance(aws: Any) -> dict[str, Any]:
@@ -137,8 +153,7 @@ def test_the_password_is_in_no_plan(aws: Any) -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_database_drift_is_previewed_repaired_and_gone(aws: Any, changes: dict[str, Any]) -> None:
-    spec = make_spec(aws)
-    database(aws, spec, Plan())
+    spec = make_database(aws)
     if "VpcSecurityGroupIds" in changes:
         vpc = aws.ec2.describe_subnets(SubnetIds=[spec.subnet_ids[0]])["Subnets"][0]["VpcId"]
         group = aws.ec2.create_security_group(GroupName="other", Description="other", VpcId=vpc)
@@ -153,8 +168,7 @@ def test_database_drift_is_previewed_repaired_and_gone(aws: Any, changes: dict[s
 
 
 def test_database_tags_and_subnets_are_repaired(aws: Any) -> None:
-    spec = make_spec(aws)
-    database(aws, spec, Plan())
+    spec = make_database(aws)
     aws.rds.remove_tags_from_resource(ResourceName=instance(aws)["DBInstanceArn"], TagKeys=["owner"])
     aws.rds.modify_db_subnet_group(DBSubnetGroupName="lab", SubnetIds=[spec.subnet_ids[0]])
     repair, after = Plan(), Plan()
@@ -165,8 +179,7 @@ def test_database_tags_and_subnets_are_repaired(aws: Any) -> None:
 
 
 def test_storage_that_rds_has_grown_is_no_drift(aws: Any) -> None:
-    spec = make_spec(aws)
-    database(aws, spec, Plan())
+    spec = make_database(aws)
     aws.rds.modify_db_instance(DBInstanceIdentifier="lab", AllocatedStorage=40, ApplyImmediately=True)
     plan = Plan()
     database(aws, spec, plan)
@@ -202,8 +215,7 @@ def move_to_group(aws: Any, spec: DatabaseSpec, name: str) -> None:
     ],
 )
 def test_what_rds_cannot_change_is_refused(aws: Any, changes: dict[str, Any], message: str) -> None:
-    spec = make_spec(aws)
-    database(aws, spec, Plan())
+    spec = make_database(aws)
     if group := changes.pop("platform_of_group", None):
         move_to_group(aws, spec, group)
     with pytest.raises(Refusal, match=message):
@@ -211,8 +223,7 @@ def test_what_rds_cannot_change_is_refused(aws: Any, changes: dict[str, Any], me
 
 
 def test_database_is_removed_only_without_protection(aws: Any) -> None:
-    spec = make_spec(aws)
-    database(aws, spec, Plan())
+    spec = make_database(aws)
     with pytest.raises(Refusal, match=r"is protected against deletion\. Set rds_deletion_protection: false"):
         remove_database(aws.rds, "lab", Plan(), final_snapshot="")
     database(aws, dataclasses.replace(spec, deletion_protection=False), Plan())

@@ -34,8 +34,11 @@ def clients(aws: Any) -> NetworkClients:
 
 
 def converge(aws: Any, spec: NetworkSpec = SPEC) -> tuple[Network, list[dict[str, Any]]]:
-    plan = Plan()
-    return ensure_network(clients(aws), spec, plan), plan.changes
+    def make() -> tuple[Network, list[dict[str, Any]]]:
+        plan = Plan()
+        return ensure_network(clients(aws), spec, plan), plan.changes
+
+    return aws.once(("network", repr(spec)), make)  # type: ignore[no-any-return]
 
 
 def by_name(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -481,7 +484,10 @@ class Theirs:
 
 @pytest.fixture
 def theirs(aws: Any) -> Theirs:
-    ec2 = aws.ec2
+    return aws.once("their VPC", lambda: make_theirs(aws.ec2))  # type: ignore[no-any-return]
+
+
+def make_theirs(ec2: Any) -> Theirs:
     vpc = ec2.create_vpc(CidrBlock="10.80.0.0/16")["Vpc"]["VpcId"]
     ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]

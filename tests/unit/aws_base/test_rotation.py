@@ -15,7 +15,7 @@ from module_utils.aws_plan import Plan, Refusal
 from module_utils.aws_rotation import NothingThereError, S3Keys, rotate_password
 from module_utils.aws_secrets import ensure_secret
 from module_utils.task_states import State
-from tests.unit.aws_base.test_database_and_identities import POLICY, SECRET, TAGS, database, make_spec, secret
+from tests.unit.aws_base.test_database_and_identities import POLICY, SECRET, TAGS, database, make_database, secret
 
 USER, USER_SECRET = "lab-s3", "lab/s3-user"
 WRITES = frozenset(
@@ -103,13 +103,12 @@ def rds_password() -> str:
 @pytest.fixture
 def spec(aws: Any) -> DatabaseSpec:
     """The database that `lab` has."""
-    return make_spec(aws)
+    return make_database(aws)
 
 
 @pytest.fixture
 def lab(aws: Any, spec: DatabaseSpec) -> Any:
     """An account with a database and its secret."""
-    database(aws, spec, Plan())
     return aws
 
 
@@ -397,9 +396,13 @@ def keys(aws: Any) -> dict[str, str]:
 @pytest.fixture
 def keyed(aws: Any) -> Iterator[Any]:
     """An account with the user, and its key in the secret; never may the user have three."""
-    ensure_secret(aws.secretsmanager, "lab", USER_SECRET, Plan(), description="keys", tags=TAGS, generate=None)
-    ensure_user(aws.iam, "lab", USER, Plan(), policy=POLICY, tags=TAGS)
-    ensure_access_key(aws.iam, aws.secretsmanager, USER, USER_SECRET, Plan())
+
+    def make() -> None:
+        ensure_secret(aws.secretsmanager, "lab", USER_SECRET, Plan(), description="keys", tags=TAGS, generate=None)
+        ensure_user(aws.iam, "lab", USER, Plan(), policy=POLICY, tags=TAGS)
+        ensure_access_key(aws.iam, aws.secretsmanager, USER, USER_SECRET, Plan())
+
+    aws.once("user with a key", make)
     yield aws
     assert len(keys(aws)) <= 2
 

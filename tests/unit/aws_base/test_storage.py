@@ -240,8 +240,8 @@ DRIFT: list[tuple[str, Callable[[Any], None]]] = [
 
 @pytest.mark.parametrize(("resource", "drift"), DRIFT, ids=[drift.__name__ for _, drift in DRIFT])
 def test_drift_is_previewed_repaired_and_gone(aws: Any, resource: str, drift: Callable[[Any], None]) -> None:
+    aws.once(("storage", resource), lambda: RESOURCES[resource](aws)(Plan()))
     converge = RESOURCES[resource](aws)
-    converge(Plan())
     drift(aws)
     preview, repair, after = Plan(check_mode=True), Plan(), Plan()
     converge(preview)

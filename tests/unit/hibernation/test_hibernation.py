@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from module_utils import aws_hibernation, aws_schedules
 from module_utils.aws_ecs_cluster import HIBERNATION_TAG
@@ -24,54 +21,45 @@ PLATFORM = Platform(NAME, NAME, own_database=True)
 COUNTS = {"webserver": 1, "daemon": 1}
 
 
-def client(service: str) -> Any:
-    session: Any = boto3
-    return session.client(service, region_name="us-east-1")
-
-
 @pytest.fixture
-def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+def clients(aws: Any) -> Clients:
     """A platform that is awake: two services, one scaled; NAT instance, database."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        made = Clients(client("ecs"), client("application-autoscaling"), client("ec2"), client("rds"))
-        made.ecs.create_cluster(clusterName=NAME, tags=ECS_TAGS)
-        made.ecs.register_task_definition(
-            family="task", cpu="256", memory="512", containerDefinitions=[{"name": "x", "image": "x", "memory": 128}]
-        )
-        for name in COUNTS:
-            made.ecs.create_service(
-                cluster=NAME, serviceName=name, taskDefinition="task", desiredCount=1, tags=ECS_TAGS
-            )
-        made.scaling.register_scalable_target(
-            ServiceNamespace="ecs",
-            ResourceId=f"service/{NAME}/webserver",
-            ScalableDimension="ecs:service:DesiredCount",
-            MinCapacity=1,
-            MaxCapacity=2,
-        )
-        image = made.ec2.describe_images()["Images"][0]["ImageId"]
-        made.ec2.run_instances(
-            ImageId=image,
-            InstanceType="t4g.nano",
-            MinCount=1,
-            MaxCount=1,
-            TagSpecifications=[{"ResourceType": "instance", "Tags": TAGS}],
-        )
-        made.rds.create_db_instance(
-            DBInstanceIdentifier=NAME,
-            Engine="postgres",
-            DBInstanceClass="db.t4g.micro",
-            AllocatedStorage=20,
-            StorageType="gp3",
-            MasterUsername="dagster",
-            MasterUserPassword="not-a-secret",
-            Tags=TAGS,
-        )
-        yield made
+    made = Clients(aws.ecs, aws.application_autoscaling, aws.ec2, aws.rds)
+    aws.once("platform that is awake", lambda: make_platform(made))
+    return made
+
+
+def make_platform(made: Clients) -> None:
+    made.ecs.create_cluster(clusterName=NAME, tags=ECS_TAGS)
+    made.ecs.register_task_definition(
+        family="task", cpu="256", memory="512", containerDefinitions=[{"name": "x", "image": "x", "memory": 128}]
+    )
+    for name in COUNTS:
+        made.ecs.create_service(cluster=NAME, serviceName=name, taskDefinition="task", desiredCount=1, tags=ECS_TAGS)
+    made.scaling.register_scalable_target(
+        ServiceNamespace="ecs",
+        ResourceId=f"service/{NAME}/webserver",
+        ScalableDimension="ecs:service:DesiredCount",
+        MinCapacity=1,
+        MaxCapacity=2,
+    )
+    made.ec2.run_instances(
+        ImageId="ami-0123456789abcdef0",
+        InstanceType="t4g.nano",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": TAGS}],
+    )
+    made.rds.create_db_instance(
+        DBInstanceIdentifier=NAME,
+        Engine="postgres",
+        DBInstanceClass="db.t4g.micro",
+        AllocatedStorage=20,
+        StorageType="gp3",
+        MasterUsername="dagster",
+        MasterUserPassword="not-a-secret",
+        Tags=TAGS,
+    )
 
 
 def state(clients: Clients) -> tuple[Any, ...]:
@@ -182,8 +170,8 @@ def test_what_cannot_be_stopped_is_refused_before_anything_is(clients: Clients) 
         hibernate(clients, Platform("other", "other", own_database=True), Plan())
 
 
-def test_what_still_costs_is_listed_as_if_all_had_stopped(clients: Clients) -> None:
-    cloudwatch = client("cloudwatch")
+def test_what_still_costs_is_listed_as_if_all_had_stopped(aws: Any, clients: Clients) -> None:
+    cloudwatch = aws.cloudwatch
     for name, platform in ((f"{NAME}-queue", NAME), (f"{NAME}-2-queue", f"{NAME}-2")):
         cloudwatch.put_metric_alarm(
             AlarmName=name,
@@ -211,8 +199,8 @@ def test_what_still_costs_is_listed_as_if_all_had_stopped(clients: Clients) -> N
         found = resting_resources(
             clients,
             PLATFORM,
-            elbv2=client("elbv2"),
-            secretsmanager=client("secretsmanager"),
+            elbv2=aws.elbv2,
+            secretsmanager=aws.secretsmanager,
             cloudwatch=cloudwatch,
             load_balancer="missing",
             secrets=["missing"],
@@ -234,9 +222,8 @@ def test_what_still_costs_is_listed_as_if_all_had_stopped(clients: Clients) -> N
     assert resting("") == stopped, "without alarms and dashboard nobody asks for them"
 
 
-def test_schedules_are_kept_and_removed(clients: Clients) -> None:
-    assert clients
-    scheduler, iam = client("scheduler"), client("iam")
+def test_schedules_are_kept_and_removed(aws: Any) -> None:
+    scheduler, iam = aws.scheduler, aws.iam
     statement = {"Effect": "Allow", "Action": "rds:StopDBInstance", "Resource": "*"}
     policy = {"Version": "2012-10-17", "Statement": [statement]}
     assumed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "scheduler.amazonaws.com"}}
