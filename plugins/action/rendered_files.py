@@ -53,22 +53,28 @@ class ActionModule(PlatformAction):  # type: ignore[misc]
             call.fail_json(f"{str(directory)!r} cannot be written to: {error}. Run the same command again afterwards.")
         return {
             "changed": bool(changed) or made,
+            "path": str(directory),
             "files": [file["name"] for file, _ in changed],
             "diff": [
-                {"before": before, "after": file["content"], "before_header": name, "after_header": name}
+                {
+                    "before": before or "",
+                    "after": file["content"],
+                    "after_header": str(directory / file["name"]),
+                    # Without, a file is a new one (plan_summary.py).
+                    **({} if before is None else {"before_header": str(directory / file["name"])}),
+                }
                 for file, before in changed
-                if (name := str(directory / file["name"]))
             ],
         }
 
 
-def difference(directory: Path, file: Mapping[str, str]) -> tuple[Mapping[str, str], str] | None:
-    """Return a file with the content that it has now, "" where there is none; None if it is as it should be."""
+def difference(directory: Path, file: Mapping[str, str]) -> tuple[Mapping[str, str], str | None] | None:
+    """Return a file with the content that it has now, None where there is none; None if it is as it should be."""
     path = directory / file["name"]
     try:
         before = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return file, ""
+        return file, None
     right = before == file["content"] and stat.S_IMODE(path.stat().st_mode) == int(file["mode"], 8)
     return None if right else (file, before)
 
@@ -91,4 +97,6 @@ def remove(directory: Path, check_mode: bool) -> dict[str, Any]:
     there = directory.is_dir()
     if there and not check_mode:
         shutil.rmtree(directory)
-    return {"changed": there, "files": []}
+    before, after = ({"path": str(directory), "state": state} for state in ("directory", "absent"))
+    diff = [{"before": before, "after": after}] if there else []
+    return {"changed": there, "path": str(directory), "files": [], "diff": diff}
