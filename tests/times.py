@@ -22,14 +22,12 @@ def scope_of(file: str) -> str:
     return next((place for place in SHARED if file.startswith(f"{place}/")), file)
 
 
-def read(report: Path) -> list[tuple[float, int, str]]:
-    """Return seconds and number of tests of each file of a JUnit report of the family xunit1, the longest first."""
-    seconds, tests = defaultdict[str, float](float), defaultdict[str, int](int)
+def read(report: Path) -> dict[str, list[float]]:
+    """Return the seconds of each test by file, from a JUnit report of the family xunit1."""
+    seconds = defaultdict[str, list[float]](list)
     for case in ET.parse(report).iter("testcase"):  # noqa: S314, pytest has written it
-        file = case.get("file", "")
-        seconds[file] += float(case.get("time", "0"))
-        tests[file] += 1
-    return sorted(((round(seconds[file], 1), tests[file], file) for file in seconds), reverse=True)
+        seconds[case.get("file", "")].append(float(case.get("time", "0")))
+    return dict(seconds)
 
 
 def load() -> dict[str, float]:
@@ -45,10 +43,13 @@ def load() -> dict[str, float]:
 def main(arguments: list[str]) -> int:
     """Write the table, or show it."""
     if arguments:
-        rows = read(Path(arguments[0]))
-        if not rows or not all(file for _, _, file in rows):
-            print(f"ERROR: {arguments[0]} names no tests with their files: run local/test.sh pytest.", file=sys.stderr)
+        files: dict[str, list[float]] = {}
+        for report in arguments:
+            files |= read(Path(report))
+        if not files or "" in files:
+            print(f"ERROR: {arguments} name no tests with their files: run local/test.sh pytest.", file=sys.stderr)
             return 2
+        rows = sorted(((round(sum(each), 1), len(each), file) for file, each in files.items()), reverse=True)
         lines = ["\t".join(HEADING), *("\t".join(map(str, row)) for row in rows)]
         TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     text = TABLE.read_text(encoding="utf-8")
