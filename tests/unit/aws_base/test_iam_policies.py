@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,18 @@ SETTINGS = {
 }
 
 
-def render(name: str, **changes: Any) -> Any:
-    """Return a variable of the role as Ansible sees it."""
+@functools.cache
+def of_role() -> tuple[DataLoader, dict[str, Any]]:
     loader = DataLoader()
     variables: dict[str, Any] = {}
     for path in ("defaults/main.yml", "vars/main.yml"):
         variables |= loader.load_from_file(str(ROOT / "roles" / "iam" / path), trusted_as_template=True)
+    return loader, variables
+
+
+def render(name: str, **changes: Any) -> Any:
+    """Return a variable of the role as Ansible sees it."""
+    loader, variables = of_role()
     templar = Templar(loader=loader, variables=variables | SETTINGS | changes)
     return templar.template(variables[name])
 

@@ -18,7 +18,7 @@ from module_utils.cost_estimate import Context, Use, estimate, load_free_tier, u
 from module_utils.cost_report import over_limit, parts
 from module_utils.cost_resources import SETTINGS, Platform, Topology, platform_of, resources_of, variants
 from module_utils.report import text_of
-from tests.unit.ecs.rendering import Renderer
+from tests.unit.ecs.rendering import renderer
 
 ROOT = Path(__file__).resolve().parents[3]
 PRICES = load_prices("us-east-1")
@@ -42,8 +42,8 @@ ARGUMENTS = {name: option.get("default") for name, option in ACTION.ARGUMENTS.it
 
 def settings(inventory: str, **changes: Any) -> dict[str, Any]:
     """Return what the action reads of an inventory, as Ansible templates it."""
-    renderer = Renderer(inventory, with_facts=False)
-    return {name: renderer.evaluate(name, **changes) for name in SETTINGS} | changes
+    found = renderer(inventory, with_facts=False)
+    return {name: found.evaluate(name, **changes) for name in SETTINGS} | changes
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +48,33 @@ INVENTORIES: dict[str, dict[str, Any]] = {
 }
 
 
-def variables(**changes: Any) -> tuple[DataLoader, dict[str, Any]]:
-    """Return loader and variables of the example inventory with some changes, and the policies' own."""
+Policies = dict[str, list[dict[str, Any]]]
+_rendered: dict[tuple[str, str], Policies] = {}
+
+
+@functools.cache
+def _read() -> tuple[DataLoader, dict[str, Any]]:
     loader = DataLoader()
-    files = [*sorted(INVENTORY.glob("*.yml")), *(ROOT / "policies" / f"{name}.yml" for name in FILES)]
+    files = [
+        *sorted(INVENTORY.glob("*.yml")),
+        *(ROOT / "policies" / f"{name}.yml" for name in (*FILES, "trust")),
+    ]
     found: dict[str, Any] = {}
     for file in files:
         found |= loader.load_from_file(str(file), trusted_as_template=True)
+    return loader, found
+
+
+def variables(**changes: Any) -> tuple[DataLoader, dict[str, Any]]:
+    """Return loader and variables of the example inventory with some changes, and the policies' own."""
+    loader, found = _read()
     return loader, {**found, "inventory_dir": str(INVENTORY.parents[1]), **MINE, **changes}
 
 
-def render(**changes: Any) -> dict[str, list[dict[str, Any]]]:
-    """Return the statements of each policy."""
-    loader, found = variables(**changes)
-    rendered: dict[str, list[dict[str, Any]]] = Templar(loader=loader, variables=found).template(
-        found["__policy_statements"]
-    )
-    return rendered
+def render(name: str = "__policy_statements", **changes: Any) -> Policies:
+    """Return the statements of each policy, or of each trust policy; what is asked for again is rendered once."""
+    key = name, repr(changes)
+    if key not in _rendered:
+        loader, found = variables(**changes)
+        _rendered[key] = Templar(loader=loader, variables=found).template(found[name])
+    return copy.deepcopy(_rendered[key])

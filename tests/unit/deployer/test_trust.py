@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible.template import Templar
 
-from tests.unit.deployer.rendering import ROOT, variables
+from tests.unit.deployer.rendering import render
 
 BOTH = {"pipeline_github_repository": "team/dags", "pipeline_gitlab_project": "group/team/dags"}
 GITHUB, GITLAB = "token.actions.githubusercontent.com", "gitlab.com"
@@ -19,12 +18,7 @@ GITHUB, GITLAB = "token.actions.githubusercontent.com", "gitlab.com"
 
 def trust(**changes: Any) -> dict[str, list[dict[str, Any]]]:
     """Return the statements of each trust policy."""
-    loader, found = variables(**changes)
-    found |= loader.load_from_file(str(ROOT / "policies" / "trust.yml"), trusted_as_template=True)
-    rendered: dict[str, list[dict[str, Any]]] = Templar(loader=loader, variables=found).template(
-        found["__policy_trust"]
-    )
-    return rendered
+    return render("__policy_trust", **changes)
 
 
 def trusts(statements: list[dict[str, Any]], host: str, claims: dict[str, str]) -> bool:

@@ -5,6 +5,7 @@ Run as `python -m tests.unit.ecs.rendering` to write the golden files again afte
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,18 @@ if AnsibleCollectionConfig.collection_finder is None:
     init_plugin_loader()  # as the command line does; lookups and filters are found by it
 
 
+@functools.cache
+def _of_roles() -> dict[str, Any]:
+    """Return the defaults and variables of all roles."""
+    loader, found = DataLoader(), dict[str, Any]()
+    for name in sorted(path.name for path in (REPOSITORY / "roles").iterdir()):
+        for kind in ("defaults", "vars"):
+            file = REPOSITORY / "roles" / name / kind / "main.yml"
+            if file.exists():
+                found |= loader.load_from_file(str(file), trusted_as_template=True) or {}
+    return found
+
+
 class Renderer:
     """Renders templates with the variables of one topology."""
 
@@ -99,12 +112,7 @@ class Renderer:
         source = str(REPOSITORY / "inventories" / inventory_name / "hosts.yml")
         inventory = InventoryManager(loader=self.loader, sources=[source])
         variables = VariableManager(loader=self.loader, inventory=inventory)
-        self.variables: dict[str, Any] = {}
-        for name in sorted(path.name for path in (REPOSITORY / "roles").iterdir()):
-            for kind in ("defaults", "vars"):
-                file = REPOSITORY / "roles" / name / kind / "main.yml"
-                if file.exists():
-                    self.variables |= self.loader.load_from_file(str(file), trusted_as_template=True) or {}
+        self.variables: dict[str, Any] = {**_of_roles()}
         self.variables |= variables.get_vars(host=inventory.get_host("localhost"))
         self.variables |= (FACTS if with_facts else {}) | {
             "role_path": str(REPOSITORY / "roles" / "ecs"),
@@ -129,6 +137,18 @@ class Renderer:
         return text
 
 
+@functools.cache
+def renderer(topology: str, *, with_facts: bool = True) -> Renderer:
+    """Return the renderer of a topology, which is made once."""
+    return Renderer(topology, with_facts=with_facts)
+
+
+@functools.cache
+def rendered(topology: str, name: str) -> str:
+    """Return one of `DOCUMENTS` of a topology, which is rendered once."""
+    return renderer(topology).document(name)
+
+
 def _trusted(value: Any) -> Any:
     return trust_as_template(value) if isinstance(value, str) else value
 
@@ -136,11 +156,10 @@ def _trusted(value: Any) -> Any:
 def main() -> None:
     """Write all golden files."""
     for topology in TOPOLOGIES:
-        renderer = Renderer(topology)
         for name in DOCUMENTS:
             file = GOLDEN / topology / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(renderer.document(name))
+            file.write_text(rendered(topology, name))
             print(file.relative_to(REPOSITORY))
 
 

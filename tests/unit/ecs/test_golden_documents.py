@@ -15,14 +15,9 @@ from botocore.session import get_session
 from module_utils.aws_ecs_service import service_spec
 from module_utils.aws_model import request_problems
 from module_utils.aws_task_definition import document_problems
-from tests.unit.ecs.rendering import DOCUMENTS, GOLDEN, REPOSITORY, TOPOLOGIES, Renderer
+from tests.unit.ecs.rendering import DOCUMENTS, GOLDEN, REPOSITORY, TOPOLOGIES, rendered, renderer
 
 TASK_DEFINITIONS = ["webserver.json", "daemon.json"]
-
-
-@cache
-def renderer(topology: str) -> Renderer:
-    return Renderer(topology)
 
 
 @cache
@@ -31,20 +26,20 @@ def model(service: str) -> Any:
 
 
 def task_definition(topology: str, name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(renderer(topology).document(name))
+    document: dict[str, Any] = json.loads(rendered(topology, name))
     return document
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_rendered_document_equals_its_golden_file(topology: str, name: str) -> None:
-    assert renderer(topology).document(name) == (GOLDEN / topology / name).read_text()
+    assert rendered(topology, name) == (GOLDEN / topology / name).read_text()
 
 
 @pytest.mark.parametrize("role", sorted(path.name for path in (REPOSITORY / "roles").iterdir()))
 def test_settings_of_a_role_need_no_facts_of_other_roles(role: str) -> None:
     """Ansible checks the arguments of every role, also of those that `--tags` leaves out, which hand on no facts."""
-    facts_free = Renderer("example", with_facts=False)
+    facts_free = renderer("example", with_facts=False)
     specification = REPOSITORY / "roles" / role / "meta" / "argument_specs.yml"
     options = facts_free.loader.load_from_file(str(specification))["argument_specs"]["main"].get("options", {})
     for name in options.keys() & facts_free.variables.keys():

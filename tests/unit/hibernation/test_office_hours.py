@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,18 @@ def test_others_are_refused_with_the_reason_and_the_choices(hours: Any, why: str
     assert all("cron(0 7 ? * MON-FRI *)" in choices for _, choices in found)
 
 
-def render(name: str, **changes: Any) -> Any:
-    """Return a variable of the role as Ansible sees it."""
+@functools.cache
+def of_role() -> tuple[DataLoader, dict[str, Any]]:
     loader = DataLoader()
     variables: dict[str, Any] = {}
     for path in ("defaults/main.yml", "vars/main.yml"):
         variables |= loader.load_from_file(str(ROOT / "roles" / "office_hours" / path), trusted_as_template=True)
+    return loader, variables
+
+
+def render(name: str, **changes: Any) -> Any:
+    """Return a variable of the role as Ansible sees it."""
+    loader, variables = of_role()
     return Templar(loader=loader, variables=variables | SETTINGS | changes).template(variables[name])
 
 

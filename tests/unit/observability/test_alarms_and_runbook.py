@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import re
@@ -16,7 +17,7 @@ from dagster_ecs_runtime import events
 from module_utils.aws_alarms import METRICS_OF_CONTAINERS, alarm_metrics, dashboard_mark, parameters
 from module_utils.aws_model import request_problems
 from module_utils.aws_prices import load_prices, price_of
-from tests.unit.ecs.rendering import REPOSITORY, Renderer
+from tests.unit.ecs.rendering import REPOSITORY, renderer
 
 EMITTED: dict[str, tuple[events.Metrics, tuple[str, ...]]] = {
     "release_state": (events.METRICS, events.DIMENSIONS),
@@ -59,23 +60,26 @@ INVENTORIES: dict[str, dict[str, Any]] = {
 RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return Renderer("example")
+RENDERED: dict[tuple[str, str], Any] = {}
+"""What was asked for already."""
 
 
-def rendered(renderer: Renderer, name: str, **changes: Any) -> Any:
-    given = {key: trust_as_template(value) if isinstance(value, str) else value for key, value in changes.items()}
-    return renderer.evaluate(name, role_path=str(REPOSITORY / "roles" / "observability"), **given)
+def rendered(name: str, **changes: Any) -> Any:
+    key = name, repr(changes)
+    if key not in RENDERED:
+        given = {key: trust_as_template(value) if isinstance(value, str) else value for key, value in changes.items()}
+        role = str(REPOSITORY / "roles" / "observability")
+        RENDERED[key] = renderer("example").evaluate(name, role_path=role, **given)
+    return copy.deepcopy(RENDERED[key])
 
 
-def alarms(renderer: Renderer, **changes: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rendered(renderer, "__observability_alarms", **changes)
+def alarms(**changes: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rendered("__observability_alarms", **changes)
     return found
 
 
-def widgets(renderer: Renderer, **changes: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rendered(renderer, "__observability_dashboard_body", **changes)["widgets"]
+def widgets(**changes: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rendered("__observability_dashboard_body", **changes)["widgets"]
     return found
 
 
@@ -90,13 +94,13 @@ def exists(namespace: str, name: str, dimensions: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES)
-def test_alarms_and_dashboard_ask_for_metrics_that_exist(renderer: Renderer, inventory: str) -> None:
+def test_alarms_and_dashboard_ask_for_metrics_that_exist(inventory: str) -> None:
     asked = [
         (metric["namespace"], metric["metric"], metric["dimensions"])
-        for alarm in alarms(renderer, **INVENTORIES[inventory])
+        for alarm in alarms(**INVENTORIES[inventory])
         for metric in alarm["metrics"]
     ]
-    for widget in widgets(renderer, **INVENTORIES[inventory]):
+    for widget in widgets(**INVENTORIES[inventory]):
         for namespace, name, *rest in widget["properties"].get("metrics", []):
             pairs = [item for item in rest if isinstance(item, str)]
             asked.append((namespace, name, dict(itertools.batched(pairs, 2))))  # type: ignore[arg-type]
@@ -104,17 +108,17 @@ def test_alarms_and_dashboard_ask_for_metrics_that_exist(renderer: Renderer, inv
     assert all(value for _, _, dimensions in asked for value in dimensions.values())
 
 
-def test_everything_that_is_emitted_is_on_the_dashboard(renderer: Renderer) -> None:
+def test_everything_that_is_emitted_is_on_the_dashboard() -> None:
     """A metric costs money: one that nobody looks at should not be there."""
-    shown = {metric[1] for widget in widgets(renderer) for metric in widget["properties"].get("metrics", [])}
+    shown = {metric[1] for widget in widgets() for metric in widget["properties"].get("metrics", [])}
     assert {name for metrics, _ in EMITTED.values() for name, _ in metrics} <= shown
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES)
-def test_alarms_are_requests_that_cloudwatch_takes(renderer: Renderer, inventory: str) -> None:
+def test_alarms_are_requests_that_cloudwatch_takes(inventory: str) -> None:
     model = botocore.session.get_session().get_service_model("cloudwatch")
     names = set()
-    for alarm in alarms(renderer, **INVENTORIES[inventory]):
+    for alarm in alarms(**INVENTORIES[inventory]):
         request = parameters(alarm, ["arn:aws:sns:us-east-1:123456789012:dagster-production-alarms"])
         assert request_problems(model, "PutMetricAlarm", request) == []
         assert alarm["name"].startswith("dagster-production-")
@@ -126,13 +130,13 @@ def test_alarms_are_requests_that_cloudwatch_takes(renderer: Renderer, inventory
         used = set(re.findall(r"\b[a-z]+\b", alarm["expression"]))
         assert used == ({metric["id"] for metric in alarm["metrics"]} if alarm["expression"] else set())
         names.add(alarm["name"])
-    assert len(names) == len(alarms(renderer, **INVENTORIES[inventory]))
+    assert len(names) == len(alarms(**INVENTORIES[inventory]))
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES)
-def test_a_hibernating_platform_raises_no_alarm(renderer: Renderer, inventory: str) -> None:
+def test_a_hibernating_platform_raises_no_alarm(inventory: str) -> None:
     """No task, no data of ours; the database stands still. What counts none as something needs the database's data."""
-    for alarm in alarms(renderer, **INVENTORIES[inventory]):
+    for alarm in alarms(**INVENTORIES[inventory]):
         assert alarm["missing"] == "notBreaching"
         filled = re.findall(r"FILL\((\w+)", alarm["expression"])
         if alarm["expression"] and filled:
@@ -141,27 +145,27 @@ def test_a_hibernating_platform_raises_no_alarm(renderer: Renderer, inventory: s
             (metric,) = [metric for metric in alarm["metrics"] if metric["id"] == guard[1]]
             assert metric["metric"] in ("DatabaseConnections", "HealthyHostCount")
     left_out = {"silent"} if inventory == "with a database of yours" else set()
-    assert ("dagster-production-silent" in {alarm["name"] for alarm in alarms(renderer, **INVENTORIES[inventory])}) == (
+    assert ("dagster-production-silent" in {alarm["name"] for alarm in alarms(**INVENTORIES[inventory])}) == (
         not left_out
     )
 
 
-def test_counts_of_all_webservers_are_not_added_up(renderer: Renderer) -> None:
+def test_counts_of_all_webservers_are_not_added_up() -> None:
     names = dict(events.PLATFORM_METRICS)
-    for alarm in alarms(renderer):
+    for alarm in alarms():
         for metric in alarm["metrics"]:
             if metric["metric"] in names:
                 assert metric["statistic"] in ("Maximum", "SampleCount")
-    for widget in widgets(renderer):
+    for widget in widgets():
         if any(metric[1] in names for metric in widget["properties"].get("metrics", [])):
             assert widget["properties"]["stat"] == "Maximum"
 
 
-def test_every_alarm_has_an_entry_in_the_runbook_and_every_entry_an_alarm(renderer: Renderer) -> None:
+def test_every_alarm_has_an_entry_in_the_runbook_and_every_entry_an_alarm() -> None:
     section = RUNBOOK.split("\n## Alarms\n")[1]
     entries = dict(re.findall(r"^### ([\w-]+)\n(.*?)(?=^### |\Z)", section, re.MULTILINE | re.DOTALL))
     told = {}
-    for alarm in alarms(renderer):
+    for alarm in alarms():
         found = re.search(r" What to do: docs/runbook\.md#([\w-]+)$", alarm["description"])
         assert found, alarm["description"]
         told[alarm["name"]] = found[1]
@@ -196,8 +200,8 @@ def test_the_runbook_names_settings_and_events_that_exist() -> None:
         assert f'"{event}"' in source, event
 
 
-def test_the_dashboard_is_known_as_ours_and_nothing_overlaps(renderer: Renderer) -> None:
-    found = widgets(renderer)
+def test_the_dashboard_is_known_as_ours_and_nothing_overlaps() -> None:
+    found = widgets()
     assert dashboard_mark("dagster-production") in json.dumps(found)
     taken: set[tuple[int, int]] = set()
     for widget in found:
@@ -211,9 +215,9 @@ def test_the_dashboard_is_known_as_ours_and_nothing_overlaps(renderer: Renderer)
         taken |= cells
 
 
-def test_what_the_example_says_of_numbers_and_prices(renderer: Renderer) -> None:
+def test_what_the_example_says_of_numbers_and_prices() -> None:
     text = (REPOSITORY / "inventories/example/group_vars/all/alarms.yml").read_text(encoding="utf-8")
-    found = alarms(renderer)
+    found = alarms()
     prices = load_prices("us-east-1")
     total = sum(price_of("alarm", {"metrics": len(alarm["metrics"])}, prices).monthly for alarm in found)
     assert f"{len(found)} alarms\n# cost {total:.1f} USD" in text
@@ -222,11 +226,11 @@ def test_what_the_example_says_of_numbers_and_prices(renderer: Renderer) -> None
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES)
-def test_the_estimate_knows_the_alarms_and_metrics(renderer: Renderer, inventory: str) -> None:
+def test_the_estimate_knows_the_alarms_and_metrics(inventory: str) -> None:
     changes = INVENTORIES[inventory]
     expected = alarm_metrics(
         balancer=changes.get("load_balancer", True), database=not changes.get("rds_existing_instance")
     )
-    found = {alarm["name"]: len(alarm["metrics"]) for alarm in alarms(renderer, **changes)}
+    found = {alarm["name"]: len(alarm["metrics"]) for alarm in alarms(**changes)}
     assert found == {f"dagster-production-{name}": count for name, count in expected.items()}
     assert len(events.METRICS) * 2 + len(events.PLATFORM_METRICS) == METRICS_OF_CONTAINERS

@@ -6,7 +6,9 @@ of versions, a clock. Nothing in it knows the protocol.
 
 from __future__ import annotations
 
+import _thread
 import base64
+import functools
 import hashlib
 import itertools
 import threading
@@ -27,6 +29,10 @@ Order = Literal["answer", "lose the answer", "kill before", "kill after"]
 """What happens to a request. A lost answer makes the client send it again, as botocore does."""
 
 
+ALL = 1000
+"""More requests than anybody makes."""
+
+
 class Killed(BaseException):
     """The end of an actor's process: nothing in the program handles it."""
 
@@ -39,7 +45,7 @@ class Version:
     body: bytes | None
     modified: datetime
 
-    @property
+    @functools.cached_property
     def etag(self) -> str:
         return f'"{hashlib.md5(self.body or b"", usedforsecurity=False).hexdigest()}"'
 
@@ -208,7 +214,7 @@ class Client:
             if order == "answer":
                 metadata: Any = {
                     "RetryAttempts": retries,
-                    "HTTPHeaders": {"date": format_datetime(self._bucket.now, usegmt=True)},
+                    "HTTPHeaders": {"date": _date(self._bucket.now)},
                 }
                 if refusal is not None:
                     refusal.response["ResponseMetadata"] = metadata
@@ -217,14 +223,20 @@ class Client:
         raise AssertionError
 
 
+@functools.lru_cache
+def _date(now: datetime) -> str:
+    return format_datetime(now, usegmt=True)
+
+
 def _error(operation: str, code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": code}}, operation)
 
 
 class Actor:
-    """A thread that runs ``work(client)``, and at each moment either waits before a request or has ended.
+    """Somebody who does ``work(client)``, and at each moment either waits before a request or has ended.
 
-    Only `step` lets it go on, so that nothing ever runs at the same time and every run is repeatable.
+    Only `step` lets it go on, so that nothing ever runs at the same time and every run is repeatable. It is a thread of
+    its own, unless it is let run to its end from the beginning, as most are: nobody else has to do anything meanwhile.
     """
 
     def __init__(self, name: str, bucket: Bucket, work: Callable[[Client], Any], late: bool = False) -> None:
@@ -237,11 +249,14 @@ class Actor:
         self.lost = 0
         """Answers that did not arrive."""
         self._order: Order = "answer"
-        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._requests = 0
+        """How many it may make before it stops again."""
+        self._go, self._stopped = _held_lock(), _held_lock()
         self._work = work
         self._client = Client(bucket, self._turn)
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-        self._stopped.acquire()
+        self._alone = True
+        """Whether it has no thread of its own."""
+        self._ended = False
 
     @classmethod
     def running(cls) -> Actor:
@@ -251,34 +266,45 @@ class Actor:
 
     @property
     def ended(self) -> bool:
-        return self.request is None
+        return self._ended
 
     def step(self, requests: int = 1, order: Order = "answer") -> None:
         """Let it make some requests, and run up to the next one or to its end."""
-        for _ in range(requests):
-            if self.ended:
-                return
-            self._order = order
-            self.lost += order == "lose the answer"
+        if self._ended:
+            return
+        self._order, self._requests = order, requests
+        if self._alone and requests >= ALL:
+            before = getattr(_running, "actor", None)
+            self._run()
+            _running.actor = before
+            return
+        if self._alone:
+            self._alone = False
+            # Not a `Thread`, which takes its time to begin.
+            _thread.start_new_thread(self._run_and_tell, ())
+        elif requests:
             self._go.release()
-            self._stopped.acquire()
+        else:
+            return
+        self._stopped.acquire()
 
     def finish(self) -> Any:
         """Let it run to its end, and return or raise what it does."""
-        self.step(1000)
+        self.step(ALL)
         if self.error is not None:
             raise self.error
         return self.result
 
     def run_to(self, operation: str, key: str = "") -> None:
         """Let it run until it waits before a request of this kind."""
+        self.step(0)
         while self.request is not None and not (self.request[0] == operation and self.request[1].startswith(key)):
             self.step()
         assert not self.ended, f"{self.name} never came to {operation} {key}"
 
     def kill(self) -> None:
         """End it where it is."""
-        self.step(1000, "kill before")
+        self.step(ALL, "kill before")
 
     def _run(self) -> None:
         _running.actor = self
@@ -287,13 +313,28 @@ class Actor:
         except BaseException as error:  # kept for whoever asks
             self.error = error
         self.request = None
+        self._ended = True
+
+    def _run_and_tell(self) -> None:
+        self._run()
         self._stopped.release()
 
     def _turn(self, operation: str, key: str) -> Order:
         self.request = (operation, key)
-        self._stopped.release()
-        self._go.acquire()
+        if not self._requests:
+            assert not self._alone, f"{self.name} does not end"
+            self._stopped.release()
+            self._go.acquire()
+        self._requests -= 1
+        self.lost += self._order == "lose the answer"
         return self._order
+
+
+def _held_lock() -> threading.Lock:
+    """Return what one thread waits for until another releases it."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 _running = threading.local()

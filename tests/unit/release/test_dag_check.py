@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,13 +33,18 @@ def refusal(tree: Tree, **changes: object) -> str:
     return str(caught.value)
 
 
-def test_example_dags_pass() -> None:
-    check_tree(read_tree(str(ROOT / "dags")), settings())
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trees").resolve()
 
 
-def test_every_failing_location_is_named_with_file_line_and_reason(tmp_path: Path) -> None:
-    """One call for all of them, as each costs a start of dagster; the good ones among them are not disturbed."""
+@pytest.fixture(scope="module")
+def message(base: Path) -> str:
+    """One call for all that fail, as each costs a start of dagster; the good ones among them are not disturbed."""
     files = {
+        ".dagignore": "local.py\n",
+        "ignores/__init__.py": "from . import local\n",
+        "ignores/local.py": "x = 1\n",
         "good/__init__.py": GOOD.format(name="good"),
         "raises/__init__.py": "from .assets import defs as defs\n",
         "raises/assets.py": "import dagster\n\nraise RuntimeError('broken on purpose')\n",
@@ -59,10 +66,12 @@ def test_every_failing_location_is_named_with_file_line_and_reason(tmp_path: Pat
         "hangs/__init__.py": "import time\n\ntime.sleep(3600)\n",
         "forks/__init__.py": "import os\nos.fork()\n" + GOOD.format(name="forked"),
     }
-    tree = tree_of(tmp_path, files)
-    message = refusal(tree, timeout=8.0)
-    assert message.startswith("10 of 12 code locations do not load; nothing was uploaded.")
-    root = tmp_path.resolve()
+    return refusal(tree_of(base / "refused", files), timeout=8.0)
+
+
+def test_every_failing_location_is_named_with_file_line_and_reason(base: Path, message: str) -> None:
+    root = base / "refused"
+    assert message.startswith("11 of 13 code locations do not load; nothing was uploaded.")
     for expected in (
         f"location 'raises': {root}/raises/assets.py:3: RuntimeError: broken on purpose",
         f"location 'syntax': {root}/syntax/wrong.py:2: ",
@@ -87,29 +96,39 @@ def test_every_failing_location_is_named_with_file_line_and_reason(tmp_path: Pat
     assert "dags-check-" not in message, "paths are the user's own"
 
 
-def test_ignored_files_are_absent(tmp_path: Path) -> None:
+def test_ignored_files_are_absent(message: str) -> None:
     """What passes is what ships: an import of a file that is not published fails already here."""
-    tree = tree_of(
-        tmp_path,
-        {".dagignore": "local.py\n", "main/__init__.py": "from . import local\n", "main/local.py": "x = 1\n"},
-    )
-    assert "main/__init__.py:1: ImportError" in refusal(tree)
+    assert "ignores/__init__.py:1: ImportError" in message
 
 
-def test_code_sees_the_environment_of_tasks_and_siblings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/nonexistent")
-    tree = tree_of(
-        tmp_path,
-        {
-            "shared.py": "X = 1\n",
-            "main/__init__.py": (
-                "import os, sys\nfrom dags.shared import X\nfrom ..shared import X as Y\n"
-                "assert os.environ['DAGSTER_S3_BUCKET'] == 'b'\nassert '/nonexistent' not in sys.path\n"
-                "assert not any('dagster_ecs_runtime' in p for p in sys.path)\n" + GOOD.format(name="a")
-            ),
-        },
-    )
-    check_tree(tree, settings(environment={"DAGSTER_S3_BUCKET": "b"}))
+@pytest.fixture(scope="module")
+def defined(base: Path) -> dict[str, Any]:
+    """What is found in locations that load, again in one call: the example DAGs, and beside them two others."""
+    tree = shutil.copytree(ROOT / "dags", base / "loads")
+    files = {
+        "shared.py": "X = 1\n",
+        "environment/__init__.py": (
+            "import os, sys\nfrom dags.shared import X\nfrom ..shared import X as Y\n"
+            "assert os.environ['DAGSTER_S3_BUCKET'] == 'b'\nassert '/nonexistent' not in sys.path\n"
+            "assert not any('dagster_ecs_runtime' in p for p in sys.path)\n" + GOOD.format(name="environment")
+        ),
+        "starts/__init__.py": (
+            "import subprocess\nprocess = subprocess.Popen(['sleep', '3600'])\n"
+            f"open({str(base / 'pid')!r}, 'w').write(str(process.pid))\n" + GOOD.format(name="starts")
+        ),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", "/nonexistent")
+        write_tree(tree, files)
+        return check_tree(read_tree(str(tree)), settings(environment={"DAGSTER_S3_BUCKET": "b"}))
+
+
+def test_example_dags_pass(defined: dict[str, Any]) -> None:
+    assert "orders" in defined["main"]["assets"]
+
+
+def test_code_sees_the_environment_of_tasks_and_siblings(defined: dict[str, Any]) -> None:
+    assert set(defined["environment"]["assets"]) == {"environment"}
 
 
 def test_missing_python_names_the_choices(tmp_path: Path) -> None:
@@ -130,19 +149,8 @@ def test_missing_script(tmp_path: Path) -> None:
     )
 
 
-def test_processes_that_an_import_starts_are_ended(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    tree = tree_of(
-        tmp_path / "tree",
-        {
-            "main/__init__.py": (
-                "import subprocess\nprocess = subprocess.Popen(['sleep', '3600'])\n"
-                f"open({str(pid_file)!r}, 'w').write(str(process.pid))\n" + GOOD.format(name="a")
-            )
-        },
-    )
-    check_tree(tree, settings())
-    state = subprocess.run(
-        ["ps", "-o", "state=", "-p", pid_file.read_text()], capture_output=True, text=True, check=False
-    ).stdout.strip()
+def test_processes_that_an_import_starts_are_ended(base: Path, defined: dict[str, Any]) -> None:
+    assert set(defined["starts"]["assets"]) == {"starts"}
+    command = ["ps", "-o", "state=", "-p", (base / "pid").read_text()]
+    state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     assert state in ("", "Z"), "gone, or waiting to be reaped by init"

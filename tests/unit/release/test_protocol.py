@@ -6,6 +6,7 @@ chooses whose request is next, whose answer is lost and who is killed. HYPOTHESI
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
@@ -42,7 +43,7 @@ from module_utils.dag_publish import (
 from module_utils.dag_tree import Tree, read_tree
 from tests.integration.release.support import write_tree
 from tests.unit.release import s3_model
-from tests.unit.release.s3_model import Actor, Client, Killed
+from tests.unit.release.s3_model import ALL, Actor, Client, Killed
 
 TREES: dict[str, dict[str, str]] = {
     "first": {"a.py": "1", "b.py": "1"},
@@ -82,6 +83,16 @@ def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dag_publish, "ThreadPoolExecutor", s3_model.Pool)
 
 
+parsed_pointer, parsed_manifest = functools.lru_cache(parse_pointer), functools.lru_cache(parse_manifest)
+"""The same ones are looked at again and again, after each step."""
+
+
+@functools.cache
+def contents_of(tree: Tree) -> dict[str, bytes]:
+    """Return what is in the files of a tree."""
+    return {file.path: (tree.root / file.path).read_bytes() for file in tree.files}
+
+
 class World:
     """A bucket, those who publish to it and read from it, and what must be true of it."""
 
@@ -90,10 +101,7 @@ class World:
         self.bucket = s3_model.Bucket()
         self.publishers: list[Actor] = []
         self.pollers: list[Actor] = []
-        self.contents = {
-            name: {file.path: (tree.root / file.path).read_bytes() for file in tree.files}
-            for name, tree in trees.items()
-        }
+        self.contents = {name: contents_of(tree) for name, tree in trees.items()}
 
     def publisher(self, tree: str, late: bool = False) -> Actor:
         """Begin to publish a tree, to roll back or to prune; the author is unknown to all others."""
@@ -127,7 +135,7 @@ class World:
     def pointers(self) -> list[Pointer]:
         """Return every pointer there has been."""
         versions = [version for key, version in self.bucket.log if key == pointer_key("")]
-        return [parse_pointer(version.body) for version in versions if version.body is not None]
+        return [parsed_pointer(version.body) for version in versions if version.body is not None]
 
     def served(self) -> dict[str, bytes]:
         """Return what a task would fetch now, or fail."""
@@ -180,7 +188,7 @@ class World:
         body = self.bucket.version(manifest_key("", pointer.release), pointer.manifest_version_id)
         assert body is not None
         assert body.body is not None
-        for entry in parse_manifest(body.body).files:
+        for entry in parsed_manifest(body.body).files:
             current = self.bucket.current(file_key("", entry.path))
             assert current is not None
             assert current.identifier == entry.version_id
@@ -211,11 +219,11 @@ def fetch(client: Client) -> dict[str, bytes] | None:
         return bytes(client.get_object(Bucket=s3_model.BUCKET, Key=key, VersionId=version)["Body"].read())
 
     try:
-        pointer = parse_pointer(get(pointer_key(""), None))
+        pointer = parsed_pointer(get(pointer_key(""), None))
     except client.exceptions.ClientError as error:
         assert error.response["Error"]["Code"] == "NoSuchKey"
         return None
-    manifest = parse_manifest(get(manifest_key("", pointer.release), pointer.manifest_version_id))
+    manifest = parsed_manifest(get(manifest_key("", pointer.release), pointer.manifest_version_id))
     assert manifest.id == pointer.release
     files = {}
     for entry in manifest.files:
@@ -248,7 +256,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.world.at_work)
     def end(self, data: st.DataObject) -> None:
-        self._some(data).step(1000)
+        self._some(data).step(ALL)
 
     @rule(data=st.data(), requests=st.integers(0, 10), order=st.sampled_from(["kill before", "kill after"]))
     @precondition(lambda self: self.world.at_work)
@@ -271,7 +279,7 @@ class Protocol(RuleBasedStateMachine):
     def poll(self, requests: int) -> None:
         """Go on with a fetch that has begun, and begin another one."""
         for actor in self.world.pollers:
-            actor.step(1000)
+            actor.step(ALL)
         self.world.check_pollers()
         self.world.poller().step(requests)
 
@@ -294,7 +302,7 @@ class Protocol(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             for actor in [*self.world.publishers, *self.world.pollers]:
-                actor.step(1000)
+                actor.step(ALL)
             self.world.check_pollers()
             self.what_is_served_is_whole()
             self.world.check_tidy()
@@ -362,7 +370,7 @@ def test_two_in_turns(
         actor.step(order=order)
         world.check_served()
     for actor in both:
-        actor.step(1000)
+        actor.step(ALL)
         world.check_served()
     world.check_history()
     world.check_tidy()

@@ -37,7 +37,7 @@ from module_utils.dag_tree import LocalFile, Tree, TreeError, read_tree
 from tests.integration.release.support import write_tree
 from tests.unit.release import s3_model
 from tests.unit.release.s3_model import Actor, Client
-from tests.unit.release.test_protocol import World, profile
+from tests.unit.release.test_protocol import World, contents_of, profile
 
 WHEN = "2026-01-31T12:00:00Z"
 
@@ -232,8 +232,7 @@ class Several(World):
         self.expected[owner] = variant
 
     def contents_of(self, owner: str) -> dict[str, bytes]:
-        part = self.parts[owner, self.expected[owner]]
-        return {file.path: (part.root / file.path).read_bytes() for file in part.files}
+        return contents_of(self.parts[owner, self.expected[owner]])
 
     def manifest(self) -> Manifest:
         pointer = self.pointers()[-1]
@@ -299,7 +298,7 @@ def test_repositories_in_turns(
         actor.step(requests - 1)
         actor.step(order=order)
     for actor in actors:
-        actor.step(1000)
+        actor.step(s3_model.ALL)
     for actor, (owner, variant) in zip(actors, racing, strict=True):
         assert actor.ended
         assert actor.error is None, f"{owner or 'the platform'}: {actor.error}"
