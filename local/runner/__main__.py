@@ -44,9 +44,14 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, only_clean: bool) -> int:
-    ended = threading.Event()
+    ended, wake = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        ended.set()
+        wake.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     runtimes: dict[str, Runtime] = {"process": ProcessRuntime(settings)}
     if settings.runtime == "docker":
         runtimes["docker"] = DockerRuntime(settings)
@@ -75,13 +80,14 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
         ssm=client(settings, "ssm"),
         log_directory=settings.logs,
         endpoint_url=settings.aws_url,
+        changed=wake.set,
     )
     forwarder.start()
     metadata.start()
     shipper.start()
     _LOG.info("running the services of %s (%s); web UI on %s", settings.aws_url, settings.runtime, settings.ui_url)
     try:
-        Engine(Cloud(client(settings, "ecs")), agent, forwarder, settings.state / "runner").run(ended)
+        Engine(Cloud(client(settings, "ecs")), agent, forwarder, settings.state / "runner").run(ended, wake)
     finally:
         shipper.stop()
         metadata.stop()

@@ -44,6 +44,8 @@ class Agent:
     ssm: Any
     log_directory: Path
     endpoint_url: str
+    changed: Callable[[], None]
+    """Called when a task begins to run, changes its health or stops: from its thread."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ class RunningTask:
         finally:
             self._agent.metadata.unregister(self.id)
             self.status = "STOPPED"
+            self._agent.changed()
             _LOG.info("%s: task %s stopped: %s", self.service, self.id, self.reason)
 
     def _run_container(self, definition: Definition) -> None:
@@ -199,6 +202,7 @@ class RunningTask:
         file = logs.log_file(agent.log_directory, self.service, self.id)
         output = logs.forward(container.output, file, agent.shipper, stream)
         self.status = "RUNNING"
+        agent.changed()
         try:
             self._watch(container, definition)
         finally:
@@ -230,10 +234,12 @@ class RunningTask:
                 return
             if check and monitor and time.monotonic() >= monitor.due():
                 success = container.check(check.argv, check.timeout)
-                self.health = monitor.record(time.monotonic(), success=success)
+                before, self.health = self.health, monitor.record(time.monotonic(), success=success)
                 if self.health == Health.HEALTHY:
                     self.healthy_since = self.healthy_since or time.monotonic()
-                elif self.health == Health.UNHEALTHY:
+                if self.health != before:
+                    self._agent.changed()
+                if self.health == Health.UNHEALTHY:
                     self.reason = UNHEALTHY
                     break
         self.status = "STOPPING"
