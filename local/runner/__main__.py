@@ -44,14 +44,9 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, only_clean: bool) -> int:
-    ended, wake = threading.Event(), threading.Event()
-
-    def end(*_: object) -> None:
-        ended.set()
-        wake.set()
-
+    ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, lambda *_: ended.set())
     runtimes: dict[str, Runtime] = {"process": ProcessRuntime(settings)}
     if settings.runtime == "docker":
         runtimes["docker"] = DockerRuntime(settings)
@@ -80,14 +75,13 @@ def _run(settings: Settings, *, only_clean: bool) -> int:
         ssm=client(settings, "ssm"),
         log_directory=settings.logs,
         endpoint_url=settings.aws_url,
-        changed=wake.set,
     )
     forwarder.start()
     metadata.start()
     shipper.start()
     _LOG.info("running the services of %s (%s); web UI on %s", settings.aws_url, settings.runtime, settings.ui_url)
     try:
-        Engine(Cloud(client(settings, "ecs")), agent, forwarder, settings.state / "runner").run(ended, wake)
+        Engine(Cloud(client(settings, "ecs")), agent, forwarder, settings.state / "runner").run(ended)
     finally:
         shipper.stop()
         metadata.stop()

@@ -1,4 +1,4 @@
-"""The loop: once a second, and when a task changes, compare services with tasks, and do what the scheduler decides."""
+"""The loop: once a second, compare services with tasks, and do what the scheduler decides."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from local.runner.task import Agent, RunningTask
 _LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-MISSING_SECONDS = 10.0
-"""For so long a service has to be missing in all answers before its tasks are stopped. An emulator that has forgotten
-everything gets its services back from `site.yml`; until then the old tasks go on serving, and are then replaced like an
-old revision."""
+MISSING_POLLS = 10
+"""Answers without a service after which its tasks are stopped. An emulator that has forgotten everything gets its
+services back from `site.yml`; until then the old tasks go on serving, and are then replaced like an old revision."""
 
 _RESTARTED = "Scaling activity initiated by the local task runner: it was restarted"
 _SHUTDOWN = "Scaling activity initiated by the local task runner: it is being stopped"
@@ -38,8 +37,7 @@ class Engine:
         self._forwarder = forwarder
         self._tasks: dict[str, RunningTask] = {}
         self._failures: dict[str, FailureMemory] = {}
-        self._missing: dict[str, float] = {}
-        """Service ARN -> since when it is missing (monotonic)."""
+        self._missing: collections.Counter[str] = collections.Counter()
         self._completed_file = state / "completed.json"
         self._completed: dict[str, str] = _read_json(self._completed_file)
         """Service ARN -> the revision of its last completed deployment, for rollbacks."""
@@ -48,8 +46,8 @@ class Engine:
         self._cleaned = False
         self._complaint = ""
 
-    def run(self, ended: threading.Event, wake: threading.Event) -> None:
-        """Work until ``ended`` is set, then stop all tasks; ``wake`` is set with it, and when a task has changed."""
+    def run(self, ended: threading.Event) -> None:
+        """Work until ``ended`` is set, then stop all tasks."""
         while not ended.is_set():
             try:
                 self.tick()
@@ -57,8 +55,7 @@ class Engine:
             except EmulatorError as error:
                 # Tasks keep running: on AWS, too, they survive an outage of the control plane.
                 self._complain(f"the emulator does not answer as it should, trying again: {error}")
-            wake.wait(POLL_SECONDS)
-            wake.clear()
+            ended.wait(POLL_SECONDS)
         self.stop()
 
     def tick(self) -> None:
@@ -237,11 +234,11 @@ class Engine:
             if arn not in gone:
                 del self._missing[arn]
         for arn in gone:
-            since = self._missing.setdefault(arn, time.monotonic())
+            self._missing[arn] += 1
             # What is known of the account may be void, even if a service of that name comes back.
             self._cloud.forget_definitions()
             self._completed.pop(arn, None)
-            if time.monotonic() - since >= MISSING_SECONDS:
+            if self._missing[arn] >= MISSING_POLLS:
                 for task in self._of(arn):
                     task.stop("Scaling activity initiated by the local task runner: the service is gone")
 

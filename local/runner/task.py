@@ -44,8 +44,6 @@ class Agent:
     ssm: Any
     log_directory: Path
     endpoint_url: str
-    changed: Callable[[], None]
-    """Called when a task begins to run, changes its health or stops: from its thread."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,6 @@ class RunningTask:
         finally:
             self._agent.metadata.unregister(self.id)
             self.status = "STOPPED"
-            self._agent.changed()
             _LOG.info("%s: task %s stopped: %s", self.service, self.id, self.reason)
 
     def _run_container(self, definition: Definition) -> None:
@@ -202,7 +199,6 @@ class RunningTask:
         file = logs.log_file(agent.log_directory, self.service, self.id)
         output = logs.forward(container.output, file, agent.shipper, stream)
         self.status = "RUNNING"
-        agent.changed()
         try:
             self._watch(container, definition)
         finally:
@@ -234,12 +230,10 @@ class RunningTask:
                 return
             if check and monitor and time.monotonic() >= monitor.due():
                 success = container.check(check.argv, check.timeout)
-                before, self.health = self.health, monitor.record(time.monotonic(), success=success)
+                self.health = monitor.record(time.monotonic(), success=success)
                 if self.health == Health.HEALTHY:
                     self.healthy_since = self.healthy_since or time.monotonic()
-                if self.health != before:
-                    self._agent.changed()
-                if self.health == Health.UNHEALTHY:
+                elif self.health == Health.UNHEALTHY:
                     self.reason = UNHEALTHY
                     break
         self.status = "STOPPING"

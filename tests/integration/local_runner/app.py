@@ -71,7 +71,17 @@ class Handler(BaseHTTPRequestHandler):
         """Stay silent."""
 
 
+def check() -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health"):
+            return 0
+    except OSError:
+        return 1
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["healthcheck"]:
+        sys.exit(check())
     if os.environ.get("FAIL"):
         print("failing, as told", flush=True)
         sys.exit(int(os.environ["FAIL"]))

@@ -1,8 +1,9 @@
-"""An emulator and a task runner for all tests here."""
+"""An emulator for all tests here, and a task runner for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,20 +23,16 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         emulator.stop()
 
 
-@pytest.fixture(scope="module")
-def started(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+@pytest.fixture
+def runner(emulator: Emulator, tmp_path: Path) -> Iterator[Runner]:
     """A task runner with a state directory and an image directory of its own; it stops with everything it started."""
     (ui,) = free_ports(1)
-    runner = Runner(emulator, tmp_path_factory.mktemp("runner"), ui)
-    yield runner
-    runner.terminate()
-    assert not runner.session_members(), "the runner has left processes behind"
-    assert not runner.short_directory.exists(), "the runner has left sockets behind"
-
-
-@pytest.fixture
-def runner(started: Runner) -> Iterator[Runner]:
-    """The task runner, without a service; some tests kill it and start it again."""
-    started.begin()
-    yield started
-    started.end()
+    runner = Runner(emulator, tmp_path, ui)
+    runner.start()
+    try:
+        yield runner
+    finally:
+        emulator.delete_services()
+        runner.terminate()
+        assert not runner.session_members(), "the runner has left processes behind"
+        assert not runner.short_directory.exists(), "the runner has left sockets behind"

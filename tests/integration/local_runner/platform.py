@@ -24,23 +24,18 @@ from botocore.exceptions import BotoCoreError
 from local.settings import REPOSITORY
 
 CLUSTER = "test"
-APP, CHECK = Path(__file__).with_name("app.py"), Path(__file__).with_name("check.py")
-
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
-"""Seconds between two looks at a condition."""
+APP = Path(__file__).with_name("app.py")
 
 
 def wait_for[T](condition: Callable[[], T], what: str | Callable[[], str], seconds: float = 90) -> T:
     """Return the first true value of ``condition``; fail, naming ``what``, if there is none for a long time."""
     deadline = time.monotonic() + seconds
-    pause = _SHORTEST_PAUSE
     while True:
         if value := condition():
             return value
         if time.monotonic() > deadline:
             pytest.fail(f"waited {seconds:.0f} s for {what() if callable(what) else what}")
-        time.sleep(pause)
-        pause = min(_LONGEST_PAUSE, pause * 1.3)
+        time.sleep(0.05)
 
 
 class Emulator:
@@ -118,17 +113,6 @@ class Emulator:
         with urllib.request.urlopen(request):
             pass
 
-    def unfinished_tasks(self) -> list[str]:
-        """Return the tasks that have not stopped."""
-        ecs = self.client("ecs")
-        arns = [
-            arn
-            for status in ("RUNNING", "STOPPED")
-            for arn in ecs.list_tasks(cluster=CLUSTER, desiredStatus=status)["taskArns"]
-        ]
-        tasks = ecs.describe_tasks(cluster=CLUSTER, tasks=arns)["tasks"] if arns else []
-        return [task["taskArn"] for task in tasks if task["lastStatus"] != "STOPPED"]
-
     def delete_services(self) -> None:
         ecs = self.client("ecs")
         for arn in ecs.list_services(cluster=CLUSTER)["serviceArns"]:
@@ -147,17 +131,15 @@ class Runner:
         self.ui_port = ui_port
         self.mark = f"runner@{self.state}"
         self.process: subprocess.Popen[bytes] | None = None
-        self._log_begin = 0
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:6]
         self.short_directory = Path(f"/tmp/dagster-{os.getuid()}-{digest}")
         self.render_image()
 
     def render_image(self) -> None:
         self.image.mkdir()
-        for name, python, source in (("app", sys.executable, APP), ("check", f"{sys.executable} -IS", CHECK)):
-            program = self.image / name
-            program.write_text(f"#!{python}\n{source.read_text()}")
-            program.chmod(0o755)
+        app = self.image / "app"
+        app.write_text(f"#!{sys.executable}\n{APP.read_text()}")
+        app.chmod(0o755)
 
     def remove_image(self) -> None:
         shutil.rmtree(self.image)
@@ -196,24 +178,7 @@ class Runner:
         self.process.wait()
 
     def log(self) -> str:
-        """Return what it has logged since the test began."""
-        with self.log_file.open() as log:
-            log.seek(self._log_begin)
-            return log.read()
-
-    def begin(self) -> None:
-        """Be up and without a task at the beginning of a test."""
-        self._log_begin = self.log_file.stat().st_size if self.log_file.exists() else 0
-        if self.process is None or self.process.poll() is not None:
-            self.start()
-            wait_for(lambda: "running the services" in self.log(), "the runner")
-
-    def end(self) -> None:
-        """Delete all services and wait until their tasks have stopped: for the next test, or for the end."""
-        self.emulator.delete_services()
-        if self.process is None or self.process.poll() is not None:
-            self.start()
-        wait_for(lambda: not self.emulator.unfinished_tasks() and not self.session_members(), "the end of all tasks")
+        return self.log_file.read_text()
 
     def session_members(self) -> list[psutil.Process]:
         """Return the processes that tasks of this runner have started, without health checks under way."""
@@ -244,7 +209,7 @@ class Runner:
             "environment": [{"name": name, "value": value} for name, value in values.items()],
             "portMappings": [{"containerPort": 3000, "protocol": "tcp"}],
             "healthCheck": {
-                "command": ["CMD", "/opt/dagster/check", "healthcheck"],
+                "command": ["CMD", "/opt/dagster/app", "healthcheck"],
                 "interval": 1,
                 "timeout": 20,
                 "retries": 2,
